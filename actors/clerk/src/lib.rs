@@ -1,1 +1,4 @@
-//! quorate-clerk
+//! The clerk.
+
+mod messages;
+pub use messages::*;

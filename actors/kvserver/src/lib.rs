@@ -1,1 +1,4 @@
-//! quorate-kvserver
+//! The key/value machine.
+
+mod messages;
+pub use messages::*;
