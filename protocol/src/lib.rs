@@ -1,1 +1,13 @@
-//! quorate-protocol
+//! Words that every actor shares: who is who, what a protocol core is, and the log interface that
+//! both engines offer.
+//!
+//! Nothing here knows actix, tokio, a clock, a disk or a random number.
+
+mod core;
+mod ids;
+pub mod log;
+mod name;
+
+pub use crate::core::{Core, Never, Out, TimerRequest};
+pub use ids::{GroupId, Incarnation, Member, NodeId};
+pub use name::{Name, ParseNameError, Role};
