@@ -111,20 +111,20 @@ impl Acceptor {
             self.promised = ballot;
             out.persist(Record::Promised(ballot));
         }
-        let mut votes = vec![];
-        let (mut part, mut bytes) = (0, 0);
+        let (mut first, mut votes, mut bytes) = (slot, vec![], 0);
         for (slot, vote) in self.votes.range(slot..) {
             bytes += value_bytes(&vote.value);
             if bytes > PROMISE_PART_BYTES_MAX && !votes.is_empty() {
-                let votes = std::mem::take(&mut votes);
-                let answer = Answer::Promise { ballot, part, last: false, votes };
+                let (from_slot, votes) = (first, std::mem::take(&mut votes));
+                let answer = Answer::Promise { ballot, from: from_slot, below: Some(*slot), votes };
                 out.send(Outbound::Answer(from, answer));
-                part += 1;
+                first = *slot;
                 bytes = value_bytes(&vote.value);
             }
             votes.push((*slot, vote.clone()));
         }
-        out.send(Outbound::Answer(from, Answer::Promise { ballot, part, last: true, votes }));
+        let answer = Answer::Promise { ballot, from: first, below: None, votes };
+        out.send(Outbound::Answer(from, answer));
     }
 
     fn on_accept(

@@ -161,11 +161,11 @@ pub enum Answer {
     Promise {
         /// The ballot promised to.
         ballot: Ballot,
-        /// Number of this part, from 0.
-        part: u32,
-        /// Whether it is the last one.
-        last: bool,
-        /// Votes from the slot asked for on.
+        /// This part shows every vote from this slot on ...
+        from: Slot,
+        /// ... and below this one; `None` in the last part.
+        below: Option<Slot>,
+        /// Those votes.
         votes: Vec<(Slot, Vote)>,
     },
     /// Phase 2b: voted for everything in the round.
@@ -317,9 +317,9 @@ impl fmt::Display for Message {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Promise { ballot, part, last, votes } => {
-                let end = if *last { "." } else { ".." };
-                write!(f, "Promise {ballot} part={part}{end} votes={}", Slots(votes))
+            Answer::Promise { ballot, from, below, votes } => {
+                write!(f, "Promise {ballot} from={from} votes={}", Slots(votes))?;
+                below.map_or(Ok(()), |below| write!(f, " more from={below}"))
             }
             Answer::Accepted { ballot, round } => write!(f, "Accepted {ballot} r{round}"),
             Answer::Nack { refused, promised } => write!(f, "Nack {refused} promised={promised}"),
