@@ -22,9 +22,11 @@
 //! - Meaning. Records, preambles and images are bytes; their owners encode and merge them.
 
 pub mod disk;
+pub mod journal;
 pub mod real;
 pub mod sim;
 
 pub use disk::{DirLock, Disk, DiskError, DiskFile, Kind, remove_leftovers};
+pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
 pub use real::RealDisk;
 pub use sim::{SimCounters, SimDisk};
