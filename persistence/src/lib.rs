@@ -22,11 +22,17 @@
 //! - Meaning. Records, preambles and images are bytes; their owners encode and merge them.
 
 pub mod disk;
+pub mod files;
 pub mod journal;
+pub mod layout;
 pub mod real;
 pub mod sim;
 
 pub use disk::{DirLock, Disk, DiskError, DiskFile, Kind, remove_leftovers};
+pub use files::{
+    AtomicReader, FileError, Sink, read_atomic, remove_atomic, write_atomic, write_atomic_with,
+};
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
+pub use layout::{DataDir, Expected, Identity, LayoutError};
 pub use real::RealDisk;
 pub use sim::{SimCounters, SimDisk};
