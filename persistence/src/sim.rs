@@ -421,6 +421,9 @@ impl SimDisk {
         state.inode_next += 1;
         let (visible, durable) = (content.to_vec(), content.to_vec());
         state.inodes.insert(number, Inode { visible, durable, ..Inode::default() });
+        for above in dir.ancestors() {
+            state.dirs.entry(above.to_path_buf()).or_default();
+        }
         let dir = state.dirs.entry(dir).or_default();
         dir.visible.insert(name.clone(), number);
         dir.durable.insert(name, number);
