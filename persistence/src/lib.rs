@@ -2,8 +2,9 @@
 //!
 //! Nothing is said before it is durable, so everything that a node promises, votes or
 //! acknowledges passes through here first. This crate holds the rules of keeping it, as plain
-//! synchronous code: no clock, no thread, no mailbox. The actor that owns a node's files stands
-//! on top.
+//! synchronous code: no clock, no thread, no mailbox. The two actors that own a node's files stand
+//! on top: `JournalActor` with group commit, on a thread of its own, and `FilesActor` for whole
+//! files, on another, so that a long checkpoint never stands in the way of a vote.
 //!
 //! ```text
 //!   layout    whose directory is it, what lies where
@@ -21,18 +22,22 @@
 //!   a full disk may be tried again, because then nothing has changed.
 //! - Meaning. Records, preambles and images are bytes; their owners encode and merge them.
 
+mod actor;
 pub mod disk;
 pub mod files;
 pub mod journal;
 pub mod layout;
+mod messages;
 pub mod real;
 pub mod sim;
 
+pub use actor::{FilesActor, JournalActor, Owners};
 pub use disk::{DirLock, Disk, DiskError, DiskFile, Kind, remove_leftovers};
 pub use files::{
     AtomicReader, FileError, Sink, read_atomic, remove_atomic, write_atomic, write_atomic_with,
 };
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
 pub use layout::{DataDir, Expected, Identity, LayoutError};
+pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Writer};
 pub use real::RealDisk;
 pub use sim::{SimCounters, SimDisk};
