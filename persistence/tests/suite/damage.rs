@@ -103,15 +103,38 @@ fn a_segment_cut_short_is_damage_unless_it_is_the_last() {
         for len in 0..content.len() {
             let copy = disk.fork();
             copy.plant(file, &content[..len]);
-            match open(&copy) {
-                Err(error) => assert!(matches!(error, JournalError::Corrupt { .. }), "{error}"),
-                Ok((_, found)) => {
-                    assert!(index + 1 == files.len() && len >= 32);
-                    assert!(records.starts_with(&found));
-                    assert_eq!(open(&copy).unwrap().1, found);
-                }
+            let found = open(&copy);
+            if index + 1 < files.len() || len < 32 {
+                assert!(matches!(found, Err(JournalError::Corrupt { .. })), "cut to {len}");
+            } else {
+                let found = found.unwrap().1;
+                assert!(records.starts_with(&found));
+                assert_eq!(open(&copy).unwrap().1, found);
             }
         }
+    }
+}
+
+#[test]
+fn a_write_that_stopped_at_any_byte_is_torn() {
+    for record in [vec![0; 700], vec![7; 700], vec![0, 0, 7, 0, 0]] {
+        let disk = SimDisk::new(1);
+        let (mut journal, _) = open_with(&disk, ZERO_FILLED).unwrap();
+        journal.append(b"kept", 1).unwrap();
+        journal.commit(b"").unwrap();
+        journal.append(&record, 2).unwrap();
+        let bytes = journal.commit(b"").unwrap().bytes as usize;
+        let file = segments(&disk).remove(0);
+        let content = disk.peek(&file).unwrap();
+        let block = 32 + 64;
+        for written in 0..bytes {
+            let mut stopped = content.clone();
+            stopped[block + written..].fill(0);
+            disk.plant(&file, &stopped);
+            assert_eq!(open_with(&disk, ZERO_FILLED).unwrap().1, [&b"kept"[..]]);
+        }
+        disk.plant(&file, &content);
+        assert_eq!(open_with(&disk, ZERO_FILLED).unwrap().1, [&b"kept"[..], &record]);
     }
 }
 

@@ -72,6 +72,12 @@ fn an_idle_restart_writes_nothing() {
 }
 
 #[test]
+fn a_journal_may_live_on_another_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&open(&SimDisk::new(1)).unwrap().0);
+}
+
+#[test]
 fn a_missing_directory_is_made_by_the_first_commit() {
     let disk = SimDisk::new(1);
     let (mut journal, _) = open(&disk).unwrap();
