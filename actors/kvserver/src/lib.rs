@@ -17,13 +17,17 @@
 //! K4. A snapshot never changes, whatever is applied after it was taken.
 //! K5. Nothing that is stored keeps the buffer alive that it arrived in.
 
+mod actor;
 mod machine;
 mod messages;
 mod number;
+mod request;
 mod slot;
 mod snapshot;
+pub use actor::KvServer;
 pub use machine::{ANSWER_BYTES_MAX, Store};
 pub use messages::*;
 pub use number::canonical_i64;
+pub use request::{Message, Served};
 pub use slot::{HASH_SLOT_COUNT, HashSlot};
 pub use snapshot::{CHUNK_BYTES_MAX, Chunks, DecodeError, FORMAT, Restore, Snapshot};

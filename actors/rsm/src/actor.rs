@@ -106,6 +106,10 @@ struct OwnBatch<R> {
     old: bool,
 }
 
+/// Commands that wait for room in a batch.
+type Queue<M> =
+    VecDeque<(Request<<M as StateMachine>::Command>, Waiter<<M as StateMachine>::Reply>)>;
+
 struct Read<M: StateMachine> {
     command: M::Command,
     waiter: Waiter<M::Reply>,
@@ -125,7 +129,7 @@ pub struct RsmActor<M: StateMachine> {
     scopes: BTreeMap<u16, Sessions<M::Reply>>,
     next: Index,
     time_ms: u64,
-    queue: VecDeque<(Request<M::Command>, Waiter<M::Reply>)>,
+    queue: Queue<M>,
     last_seq: u64,
     own: BTreeMap<u64, OwnBatch<M::Reply>>,
     /// Reads that came since the last barrier was asked for.
@@ -231,9 +235,8 @@ impl<M: StateMachine> RsmActor<M> {
             self.asked_reads.insert(id.seq, std::mem::take(&mut self.fresh_reads));
             self.wiring.proposals.send(stage.name(), ToEngine::ReadBarrier { id });
         }
-        if !(self.own.is_empty() && self.asked_reads.is_empty())
-            && !stage.timer_is_set(&Timer::Again)
-        {
+        let open = !self.own.is_empty() || !self.asked_reads.is_empty();
+        if open && !stage.timer_is_set(&Timer::Again) {
             for batch in self.own.values_mut() {
                 batch.old = true;
             }
@@ -255,10 +258,11 @@ impl<M: StateMachine> RsmActor<M> {
 
     fn on_chosen(&mut self, chosen: Vec<Chosen>, stage: &mut Stage<Self>) {
         for Chosen { index, proposal } in chosen {
-            if index < self.next {
+            // R1. What is above was meant for a former life of ours, and comes again: we have
+            // subscribed from `next` on.
+            if index != self.next {
                 continue;
             }
-            assert_eq!(index, self.next, "R1: an index was left out");
             self.next = index.next();
             if let Some(Proposal { id, command }) = proposal {
                 self.bytes_since_checkpoint += command.len() as u64;
