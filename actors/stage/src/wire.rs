@@ -150,6 +150,11 @@ impl<T> Clone for PeerOutlet<T> {
 }
 
 impl<T> PeerOutlet<T> {
+    /// An outlet that hands every message to a function.
+    pub fn from_fn(send: impl Fn(Name, NodeId, T) + Send + Sync + 'static) -> Self {
+        PeerOutlet { send: Arc::new(send) }
+    }
+
     /// Sends to the actor on `node`.
     pub fn send(&self, from: Name, node: NodeId, message: T) {
         (self.send)(from, node, message);
