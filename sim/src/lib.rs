@@ -1,1 +1,32 @@
-//! quorate-sim
+//! A whole cluster on one thread, in virtual time: the real actors, a seeded network, seeded disks.
+//!
+//! ```text
+//!   World ── nodes ── the actors of `node`, unchanged
+//!        ├── net   ── every parcel between nodes: delay, loss, cuts, deafness, as the seed says
+//!        ├── disks ── lose what was not synced when a node is killed
+//!        └── trace ── a running hash of everything that any actor has handled
+//! ```
+//!
+//! # What always holds
+//! - One seed, one run: the same trace hash in every process. Chance comes from the seed only,
+//!   time from the paused runtime, and nothing iterates over an unordered map.
+//! - Time passes only when every actor waits, so that ten minutes of waiting cost seconds.
+//!
+//! # The labs' networks
+//! A message is one way here, while the labs speak of a request with its reply. So a server that
+//! is *unreliable* loses 10 % of the requests that come to it and, of those that it has handled,
+//! 20 % of its answers: together 28 %, as there. A *deaf* server hears answers only.
+
+mod clients;
+mod net;
+mod peers;
+mod seeds;
+mod trace;
+mod world;
+
+pub use clients::Client;
+pub use net::{Net, Partition};
+pub use peers::Peer;
+pub use seeds::{for_each_seed, seeds};
+pub use trace::Trace;
+pub use world::{Options, SimNode, World, run};

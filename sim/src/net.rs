@@ -1,0 +1,252 @@
+//! The simulated network.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use quorate_protocol::{Name, NodeId};
+use quorate_stage::{Chance, Class, Parcel, Port, Transport};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use crate::trace::Trace;
+
+/// A request to an unreliable server is lost with this probability, in parts of a thousand.
+const REQUEST_LOSS: u64 = 100;
+/// An answer of an unreliable server is lost with this probability: 20 % of the other 90 %.
+const ANSWER_LOSS: u64 = 200;
+
+/// Sets of nodes that hear each other; a server in none of them is alone.
+pub type Partition = Vec<Vec<NodeId>>;
+
+struct UnderWay {
+    at: Instant,
+    seq: u64,
+    parcel: Parcel,
+}
+
+impl PartialEq for UnderWay {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+
+impl Eq for UnderWay {}
+
+impl PartialOrd for UnderWay {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for UnderWay {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+struct State {
+    chance: Chance,
+    ports: BTreeMap<Name, Arc<dyn Port>>,
+    servers: BTreeSet<NodeId>,
+    heap: BinaryHeap<Reverse<UnderWay>>,
+    seq: u64,
+    delay: (Duration, Duration),
+    unreliable: BTreeSet<NodeId>,
+    deaf: BTreeSet<NodeId>,
+    partition: Option<Partition>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    duplicate_permille: u64,
+    /// Requests of servers that came over the network and were handed over.
+    received: BTreeMap<NodeId, u64>,
+    sent: u64,
+    by_kind: BTreeMap<&'static str, u64>,
+}
+
+/// The network of one world. Cheap to clone.
+#[derive(Clone)]
+pub struct Net {
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+    trace: Arc<Trace>,
+}
+
+impl Net {
+    pub(crate) fn new(seed: u64, trace: Arc<Trace>) -> Self {
+        let state = State {
+            chance: Chance::new(seed ^ 0x006e_6574),
+            ports: BTreeMap::new(),
+            servers: BTreeSet::new(),
+            heap: BinaryHeap::new(),
+            seq: 0,
+            delay: (Duration::ZERO, Duration::from_millis(1)),
+            unreliable: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            partition: None,
+            cut: BTreeSet::new(),
+            duplicate_permille: 0,
+            received: BTreeMap::new(),
+            sent: 0,
+            by_kind: BTreeMap::new(),
+        };
+        Net { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()), trace }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Carries parcels until the world ends.
+    pub(crate) async fn run(self) {
+        loop {
+            let next = self.state().heap.peek().map(|Reverse(first)| first.at);
+            match next {
+                None => self.wake.notified().await,
+                // Woken early when something earlier has come.
+                Some(at) => drop(timeout_at(at, self.wake.notified()).await),
+            }
+            while let Some((port, parcel)) = self.next_due() {
+                if let Err(error) = port.deliver(parcel.from, &parcel.body) {
+                    panic!("{} → {} {}: {error}", parcel.from, parcel.to, parcel.kind);
+                }
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<(Arc<dyn Port>, Parcel)> {
+        let mut state = self.state();
+        let now = Instant::now();
+        while state.heap.peek().is_some_and(|Reverse(first)| first.at <= now) {
+            let Reverse(UnderWay { parcel, .. }) = state.heap.pop()?;
+            if let Some(port) = state.ports.get(&parcel.to).cloned() {
+                let server = |node| state.servers.contains(node);
+                if parcel.class == Class::Request
+                    && server(&parcel.from.node)
+                    && server(&parcel.to.node)
+                {
+                    *state.received.entry(parcel.to.node).or_default() += 1;
+                }
+                return Some((port, parcel));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn plug_in(&self, server: Option<NodeId>, ports: BTreeMap<Name, Arc<dyn Port>>) {
+        let mut state = self.state();
+        state.servers.extend(server);
+        state.ports.extend(ports);
+    }
+
+    pub(crate) fn unplug(&self, node: NodeId) {
+        self.state().ports.retain(|name, _| name.node != node);
+    }
+
+    /// The labs' unreliable servers: requests to them and their answers are lost now and then.
+    pub fn set_unreliable(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.state().unreliable = nodes.into_iter().collect();
+    }
+
+    /// The labs' deaf servers: nobody can open an exchange with them.
+    pub fn set_deaf(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.state().deaf = nodes.into_iter().collect();
+    }
+
+    /// Only servers in one set hear each other. What is under way arrives. Clients reach everybody.
+    pub fn partition(&self, partition: Partition) {
+        self.trace.note(format_args!("partition {partition:?}"));
+        self.state().partition = Some(partition);
+    }
+
+    /// Everybody hears everybody.
+    pub fn heal(&self) {
+        self.trace.note(format_args!("heal"));
+        let mut state = self.state();
+        state.partition = None;
+        state.cut.clear();
+    }
+
+    /// Nothing passes from one node to the other; the way back is not touched.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        self.state().cut.insert((from, to));
+    }
+
+    /// How long a parcel takes.
+    pub fn set_delay(&self, at_least: Duration, at_most: Duration) {
+        self.state().delay = (at_least, at_most);
+    }
+
+    /// How many parcels of a thousand arrive twice.
+    pub fn set_duplicates(&self, permille: u64) {
+        self.state().duplicate_permille = permille;
+    }
+
+    /// Requests between servers that have come over the network so far, in all.
+    pub fn received(&self) -> u64 {
+        self.state().received.values().sum()
+    }
+
+    /// Parcels sent so far, whatever became of them.
+    pub fn sent(&self) -> u64 {
+        self.state().sent
+    }
+
+    /// Parcels sent so far, by kind.
+    pub fn sent_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        self.state().by_kind.clone()
+    }
+}
+
+impl State {
+    fn lost(&mut self, parcel: &Parcel) -> bool {
+        let (from, to) = (parcel.from.node, parcel.to.node);
+        let between_servers = self.servers.contains(&from) && self.servers.contains(&to);
+        if self.cut.contains(&(from, to)) {
+            return true;
+        }
+        if let (true, Some(sets)) = (between_servers, &self.partition)
+            && !sets.iter().any(|set| set.contains(&from) && set.contains(&to))
+        {
+            return true;
+        }
+        match parcel.class {
+            Class::Request => {
+                self.deaf.contains(&to)
+                    || (self.unreliable.contains(&to) && self.chance.permille(REQUEST_LOSS))
+            }
+            Class::Answer => self.unreliable.contains(&from) && self.chance.permille(ANSWER_LOSS),
+        }
+    }
+}
+
+impl Transport for Net {
+    fn send(&self, parcel: Parcel) {
+        let mut state = self.state();
+        state.sent += 1;
+        *state.by_kind.entry(parcel.kind).or_default() += 1;
+        if state.lost(&parcel) {
+            return;
+        }
+        let (at_least, at_most) = state.delay;
+        let duplicates = state.duplicate_permille;
+        let copies = if duplicates > 0 && state.chance.permille(duplicates) { 2 } else { 1 };
+        let earliest = state.heap.peek().map(|Reverse(first)| first.at);
+        let mut wake = earliest.is_none();
+        for _ in 0..copies {
+            let at = Instant::now() + state.chance.within(at_least, at_most);
+            state.seq += 1;
+            let seq = state.seq;
+            wake |= earliest.is_some_and(|earliest| at < earliest);
+            state.heap.push(Reverse(UnderWay { at, seq, parcel: parcel.clone() }));
+        }
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+}

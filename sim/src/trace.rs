@@ -1,0 +1,82 @@
+//! What happened, as one number.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::Mutex,
+};
+
+use quorate_protocol::Name;
+use quorate_stage::Observer;
+use tokio::time::Instant;
+
+/// FNV-1a, 64 bits: fixed in every process.
+struct Hash(u64);
+
+impl Hash {
+    fn eat(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+struct State {
+    hash: Hash,
+    events: u64,
+    line: String,
+    kept: Option<Vec<String>>,
+}
+
+/// A running hash of everything that any actor has handled, and the lines themselves if wanted.
+pub struct Trace {
+    base: Instant,
+    state: Mutex<State>,
+}
+
+impl Trace {
+    pub(crate) fn new(keep: bool) -> Self {
+        let hash = Hash(0xcbf2_9ce4_8422_2325);
+        let kept = keep.then(Vec::new);
+        let state = State { hash, events: 0, line: String::new(), kept };
+        Trace { base: Instant::now(), state: Mutex::new(state) }
+    }
+
+    /// Adds an event of the world itself.
+    pub fn note(&self, event: fmt::Arguments<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let state = &mut *state;
+        state.line.clear();
+        let at = Instant::now().duration_since(self.base);
+        let written = write!(state.line, "{}.{:06} {event}", at.as_secs(), at.subsec_micros());
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        state.line.push('\n');
+        state.events += 1;
+        state.hash.eat(&state.line);
+        if let Some(kept) = &mut state.kept {
+            kept.push(state.line.clone());
+        }
+    }
+
+    /// The hash so far, and the number of events in it.
+    pub fn hash(&self) -> (u64, u64) {
+        let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (state.hash.0, state.events)
+    }
+
+    /// The last `count` lines, if lines are kept.
+    pub fn tail(&self, count: usize) -> String {
+        let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let kept = state.kept.as_deref().unwrap_or_default();
+        kept[kept.len().saturating_sub(count)..].concat()
+    }
+}
+
+impl Observer for Trace {
+    fn on_handle(&self, actor: Name, from: Name, message: &dyn fmt::Display) {
+        self.note(format_args!("{from} → {actor}  {message}"));
+    }
+
+    fn on_restart(&self, actor: Name, reason: &str) {
+        self.note(format_args!("{actor} restarts: {reason}"));
+    }
+}

@@ -1,0 +1,294 @@
+//! A cluster, and what can be done to it.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quorate_kvserver::Message as ToKvServer;
+use quorate_learner::Message as ToLearner;
+use quorate_node::{Group, GroupConfig, Library, Store};
+use quorate_persistence::{Disk, FilesActor, JournalActor, JournalOptions, Owners, SimDisk};
+use quorate_proposer::Message as ToProposer;
+use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
+use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
+use tokio::task::{AbortHandle, LocalSet};
+
+use crate::{net::Net, trace::Trace};
+
+/// What a world is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Number of servers: n1, n2, ...
+    pub servers: u32,
+    /// Whether lines of the trace are kept, not only their hash.
+    pub keep_trace: bool,
+    /// Bytes of log after which a checkpoint is made.
+    pub log_bytes_max: u64,
+    /// Whether every read goes through the log.
+    pub reads_in_log: bool,
+    /// How long a sync takes at most.
+    pub sync_delay_max: Duration,
+}
+
+impl Options {
+    /// So many servers, and the usual.
+    pub fn servers(servers: u32) -> Self {
+        Options {
+            servers,
+            keep_trace: false,
+            log_bytes_max: 64 * 1024,
+            reads_in_log: false,
+            sync_delay_max: Duration::from_millis(2),
+        }
+    }
+}
+
+/// A running server.
+pub struct SimNode {
+    /// Its stage: mailboxes to look into, actors to crash.
+    pub stage: Node,
+    /// The proposer of its group.
+    pub proposer: Mailbox<ToProposer>,
+    /// The learner of its group.
+    pub learner: Mailbox<ToLearner>,
+    /// The replica, unless only the labs' library runs.
+    pub group: Option<Group<Store>>,
+    /// The kvserver, likewise.
+    pub server: Option<Mailbox<ToKvServer>>,
+    /// Group commits so far.
+    pub owners: Owners,
+    aborts: Vec<AbortHandle>,
+}
+
+/// One world. Cheap to clone; all clones are the same world.
+#[derive(Clone)]
+pub struct World {
+    /// Its seed.
+    pub seed: u64,
+    /// Its options.
+    pub options: Options,
+    /// Its network.
+    pub net: Net,
+    /// Its trace.
+    pub trace: Arc<Trace>,
+    chance: Rc<RefCell<Chance>>,
+    nodes: Rc<RefCell<BTreeMap<NodeId, Rc<SimNode>>>>,
+    disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
+    fatals: Arc<Mutex<Vec<Fatal>>>,
+    clients: Rc<RefCell<u32>>,
+    starts: Rc<RefCell<u64>>,
+}
+
+const GROUP: GroupId = GroupId(1);
+
+/// Runs a test in a world of its own: one thread, virtual time from 0.
+///
+/// # Panics
+/// When the test does, or when a node ended itself.
+pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing of the machine");
+    let local = LocalSet::new();
+    let result = local.block_on(&runtime, async {
+        let trace = Arc::new(Trace::new(options.keep_trace));
+        let net = Net::new(seed, trace.clone());
+        let carrier = tokio::task::spawn_local(net.clone().run());
+        let world = World {
+            seed,
+            options,
+            net,
+            trace,
+            chance: Rc::new(RefCell::new(Chance::new(seed))),
+            nodes: Rc::default(),
+            disks: Rc::default(),
+            fatals: Arc::default(),
+            clients: Rc::default(),
+            starts: Rc::default(),
+        };
+        let result = test(world.clone()).await;
+        assert!(!carrier.is_finished(), "the network has stopped: a message could not be read");
+        let fatals = world.fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        assert!(fatals.is_empty(), "a node ended itself: {}", fatals[0]);
+        result
+    });
+    drop(local);
+    result
+}
+
+impl World {
+    /// A number below `bound`, from the seed.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.chance.borrow_mut().below(bound)
+    }
+
+    /// True with this probability, in parts of a thousand.
+    pub fn permille(&self, permille: u64) -> bool {
+        self.chance.borrow_mut().permille(permille)
+    }
+
+    /// Lets time pass.
+    pub async fn sleep_ms(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Does something beside.
+    pub fn spawn<T: 'static>(
+        &self,
+        task: impl Future<Output = T> + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        tokio::task::spawn_local(task)
+    }
+
+    /// All servers of this world, running or not.
+    pub fn servers(&self) -> Vec<NodeId> {
+        (1..=self.options.servers).map(NodeId).collect()
+    }
+
+    /// A running server.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn node(&self, node: NodeId) -> Rc<SimNode> {
+        self.nodes.borrow().get(&node).cloned().unwrap_or_else(|| panic!("{node} does not run"))
+    }
+
+    /// Whether a server runs.
+    pub fn runs(&self, node: NodeId) -> bool {
+        self.nodes.borrow().contains_key(&node)
+    }
+
+    /// A server's disk.
+    pub fn disk(&self, node: NodeId) -> SimDisk {
+        let mut disks = self.disks.borrow_mut();
+        let new = || {
+            let disk = SimDisk::new(self.seed ^ (u64::from(node.0) << 32));
+            disk.set_sync_delay(Duration::ZERO..=self.options.sync_delay_max);
+            disk
+        };
+        disks.entry(node).or_insert_with(new).clone()
+    }
+
+    /// Bytes on all disks together.
+    pub fn disk_bytes(&self) -> u64 {
+        let disks = self.disks.borrow();
+        disks.values().map(|disk| disk.counters().bytes_stored).sum()
+    }
+
+    fn stage_of(&self, node: NodeId) -> Node {
+        *self.starts.borrow_mut() += 1;
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
+        let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
+        let on_fatal = move |fatal: Fatal| {
+            trace.note(format_args!("{fatal}"));
+            fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
+        };
+        Node::new(node, 0, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
+    }
+
+    fn config(&self, node: NodeId) -> GroupConfig {
+        let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
+        let checkpoint = PathBuf::from("/data/groups/g1/checkpoint");
+        let mut config = GroupConfig::new(GROUP, me, self.servers(), checkpoint, true);
+        config.rsm.log_bytes_max = self.options.log_bytes_max;
+        config.rsm.reads_in_log = self.options.reads_in_log;
+        config
+    }
+
+    /// Starts a server: a replica of the store, or the labs' library alone.
+    ///
+    /// # Panics
+    /// If it runs already.
+    pub fn start(&self, node: NodeId, library_only: bool) {
+        assert!(!self.runs(node), "{node} runs already");
+        self.trace.note(format_args!("start {node}"));
+        let stage = self.stage_of(node);
+        let disk: Arc<dyn Disk> = Arc::new(self.disk(node));
+        let owners = Owners::default();
+        let mut aborts = vec![];
+
+        let journal_seat = seat::<JournalActor>(&stage, Name::of_node(node, Role::Journal));
+        let journal = journal_seat.mailbox();
+        let (journal_disk, journal_owners) = (disk.clone(), owners.clone());
+        let segment_bytes = (self.options.log_bytes_max / 2).clamp(1024, 4 * 1024 * 1024);
+        let options = JournalOptions { segment_bytes, zero_fill: false, seed: self.seed };
+        let mut restarted = false;
+        aborts.push(journal_seat.take(move |_| {
+            let dir = |group: GroupId| Path::new("/data/groups").join(group.to_string());
+            let again = std::mem::replace(&mut restarted, true);
+            let disk = journal_disk.clone();
+            JournalActor::new(disk, dir, options, journal_owners.clone(), again)
+        }));
+
+        let transport: Arc<dyn Transport> = Arc::new(self.net.clone());
+        let config = self.config(node);
+        let (group, server, proposer, learner, mut ports);
+        if library_only {
+            let made = quorate_node::library(&stage, &config, &transport, &journal);
+            let Library { aborts: more, .. } = &made;
+            aborts.extend(more.iter().cloned());
+            (group, server) = (None, None);
+            (proposer, learner, ports) = (made.proposer, made.learner, made.ports);
+        } else {
+            let files_seat = seat::<FilesActor>(&stage, Name::of_node(node, Role::Files));
+            let files = files_seat.mailbox();
+            aborts.push(files_seat.take(move |_| FilesActor::new(disk.clone())));
+            let (made, kvserver) =
+                quorate_node::kv_group(&stage, &config, None, &transport, &journal, &files);
+            aborts.extend(made.aborts.iter().cloned());
+            (proposer, learner) = (made.proposer.clone(), made.learner.clone());
+            ports = made.ports.clone();
+            ports.insert(kvserver.name(), kvserver.port());
+            (group, server) = (Some(made), Some(kvserver));
+        }
+        self.net.plug_in(Some(node), ports);
+        let running = SimNode { stage, proposer, learner, group, server, owners, aborts };
+        self.nodes.borrow_mut().insert(node, Rc::new(running));
+    }
+
+    /// Starts every server.
+    pub fn start_all(&self, library_only: bool) {
+        for node in self.servers() {
+            self.start(node, library_only);
+        }
+    }
+
+    /// Kills a server: its actors end where they are, its disk loses what was not synced.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&self, node: NodeId) {
+        self.trace.note(format_args!("kill {node}"));
+        self.net.unplug(node);
+        let Some(gone) = self.nodes.borrow_mut().remove(&node) else {
+            panic!("{node} does not run");
+        };
+        for abort in &gone.aborts {
+            abort.abort();
+        }
+        let disk = self.disk(node);
+        disk.crash();
+        disk.restart();
+    }
+
+    /// A stage for a client, on a node of its own.
+    pub(crate) fn client_stage(&self) -> Node {
+        *self.clients.borrow_mut() += 1;
+        self.stage_of(NodeId(1000 + *self.clients.borrow()))
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "World(seed {})", self.seed)
+    }
+}
