@@ -38,7 +38,7 @@ impl fmt::Display for Index {
     }
 }
 
-/// Which proposal: unique for ever, since `life` is drawn at random when an rsm begins to propose.
+/// Which proposal, or which read barrier: unique for ever, since `life` is drawn at random when an rsm begins to propose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProposalId {
     /// Where it comes from.
@@ -72,8 +72,8 @@ pub enum Request {
     Propose(Proposal),
     /// From which index on is a local read linearizable that was asked for before this request?
     ReadBarrier {
-        /// Comes back in the answer. Numbers grow; a repeated number is the same question.
-        id: u64,
+        /// Comes back in the answer; an answer to a later one of the same life answers this too.
+        id: ProposalId,
     },
     /// Hand over what is chosen, in order, from here on.
     Subscribe {
@@ -101,11 +101,11 @@ pub struct Chosen {
 pub enum Event {
     /// The next places of the log, in order and without gaps from what was subscribed to.
     Chosen(Vec<Chosen>),
-    /// A local read that was asked for before the request `id` (and all before it) is linearizable
-    /// once everything below `from` is applied.
+    /// A local read that came before the request `id` is linearizable once everything below `from`
+    /// is applied.
     Barrier {
-        /// The highest request answered by this.
-        id: u64,
+        /// The highest request of its life that is answered by this.
+        id: ProposalId,
         /// First index that need not be applied.
         from: Index,
     },

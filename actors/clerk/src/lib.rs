@@ -1,4 +1,29 @@
-//! The clerk.
+//! The clerk: the client of the store. Each operation is carried out once, however often it has
+//! to be sent.
+//!
+//! Raft, section 8 (client interaction); the Clerk of the 6.824 labs.
+//!
+//! ```text
+//!   user        clerk                         kvserver 1     kvserver 2
+//!     | Submit -> | -- Serve (client, serial) --> |              |
+//!     |           |        (no answer)            |              |
+//!     |           | -- Serve (same serial) --------------------> |
+//!     | <- Outcome| <- Served ---------------------------------- |
+//! ```
+//!
+//! # What always holds
+//! C1. A serial names one operation for ever. What is sent again is sent under its serial.
+//! C2. An outcome that is not known is reported as [`Outcome::Unknown`], never as failure or
+//!     success. [`Outcome::Refused`] means that the operation had no effect and will have none.
+//! C3. `acked_below` never passes a serial that somebody still waits for.
+//!
+//! # Deviations
+//! - A clerk serves many users at once: serials overtake each other, and the servers keep replies
+//!   for a window of them. The labs' clerk has one operation under way.
+//! - A clerk may have a deadline. The labs' clerk has none: it blocks until it succeeds.
 
+mod actor;
 mod messages;
+
+pub use actor::{Clerk, Config, Servers, Timer};
 pub use messages::*;

@@ -2,7 +2,72 @@
 
 use std::fmt;
 
-use quorate_kvserver::{KvError, Reply};
+use quorate_kvserver::{KvError, Op, Reply, Served};
+use quorate_stage::Outlet;
+use serde::{Deserialize, Serialize};
+
+/// What a clerk can be told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// From a user: carry these out.
+    #[serde(skip)]
+    Submit {
+        /// Each with a token that comes back with its outcome.
+        ops: Vec<(u64, Op)>,
+        /// Where the outcomes go.
+        reply: Outlet<Outcomes>,
+    },
+    /// From a kvserver.
+    Served(Served),
+    /// From the node: it stops; let everybody go who waits.
+    #[serde(skip)]
+    Stop,
+}
+
+/// Outcomes, each with the token of its operation.
+pub type Outcomes = Vec<(u64, Outcome)>;
+
+quorate_stage::kinds!(Message { Submit, Served, Stop });
+
+impl quorate_stage::WireMessage for Message {
+    fn class(&self) -> quorate_stage::Class {
+        quorate_stage::Class::Answer
+    }
+}
+
+impl From<Served> for Message {
+    fn from(served: Served) -> Self {
+        Message::Served(served)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Submit { ops, .. } => {
+                write!(f, "Submit")?;
+                for (_, op) in ops.iter().take(4) {
+                    write!(f, " {}", op.kind())?;
+                }
+                match ops.len() {
+                    0..=4 => Ok(()),
+                    n => write!(f, " and {} more", n - 4),
+                }
+            }
+            Message::Served(Served { answers }) => {
+                write!(f, "Served")?;
+                for (serial, _) in answers.iter().take(4) {
+                    write!(f, " {serial}")?;
+                }
+                match answers.len() {
+                    0..=4 => Ok(()),
+                    n => write!(f, " and {} more", n - 4),
+                }
+            }
+            Message::Stop => f.write_str("Stop"),
+        }
+    }
+}
 
 /// What became of an operation that was given to a clerk.
 #[derive(Clone, Debug, PartialEq, Eq)]

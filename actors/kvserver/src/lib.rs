@@ -1,4 +1,33 @@
-//! The key/value machine.
+//! The key/value machine: what is stored, and what each operation does to it.
+//!
+//! Every replica applies the same operations in the same order and must come to the same state, so
+//! the machine is a pure function of them: no clock, no randomness, ordered iteration only.
+//!
+//!   rsm            machine                     another thread
+//!    | -- apply -->   |     a chosen operation, in log order
+//!    | <-- Reply --   |
+//!    | -- query -->   |     a read, after its barrier
+//!    | <-- Reply --   |
+//!    | - snapshot ->  | --- Snapshot ---------> | encoded there, while applying goes on
+//!
+//! # Invariants
+//! K1. The same operations in the same order give the same replies and the same snapshot bytes.
+//! K2. No stored key is longer than [`KEY_BYTES_MAX`], no value longer than [`VALUE_BYTES_MAX`].
+//! K3. An operation that answers an error has changed nothing.
+//! K4. A snapshot never changes, whatever is applied after it was taken.
+//! K5. Nothing that is stored keeps the buffer alive that it arrived in.
 
+mod actor;
+mod machine;
 mod messages;
+mod number;
+mod request;
+mod slot;
+mod snapshot;
+pub use actor::KvServer;
+pub use machine::{ANSWER_BYTES_MAX, Store};
 pub use messages::*;
+pub use number::canonical_i64;
+pub use request::{Message, Served};
+pub use slot::{HASH_SLOT_COUNT, HashSlot};
+pub use snapshot::{CHUNK_BYTES_MAX, Chunks, DecodeError, FORMAT, Restore, Snapshot};

@@ -1,1 +1,37 @@
-//! quorate-learner
+//! The learner: knows what is chosen, and hands it over in slot order.
+//!
+//! Paxos Made Simple (PMS), sections 2.3 and 3; Paxos Made Moderately Complex (PMMC).
+//!
+//! ```text
+//!   acceptor    proposer           learner                 rsm       other learners
+//!      | -- Voted ----------------> |                       |             |
+//!      |           | -- Announce -> |   chosen through r3   |             |
+//!      |           | <-- Known ---- |                       |             |
+//!      |           | -- Decided --> |   (own node)          |             |
+//!      |           | <- Decided --- | -- Chosen ----------> |             |
+//!      |           |                | -- Learn ----------------------->   |   missed some
+//!      |           |                | <- Taught -----------------------   |
+//!      | <- Forget -----------------| -- Done ------------------------>   |   min()
+//! ```
+//!
+//! # Invariants
+//! L1. One value per slot, whatever the source.
+//! L2. What is known to be chosen does not wait.
+//! L3. Nothing is kept that every member has done with, and nothing is forgotten before.
+//! L4. The rsm gets slots in order, without gaps.
+//!
+//! # Deviations
+//! - Acceptors report to their own learner only, and the proposer says what is chosen by round
+//!   number: an announcement costs a few bytes whatever was chosen (PMS 2.3 has acceptors tell a
+//!   distinguished learner; that one is the proposer here).
+//! - Votes of an older ballot than the newest seen are dropped: a chosen one among them is proposed
+//!   again, or is asked for by slot.
+//! - `done` travels between learners when it changes, never otherwise, and is repeated until heard.
+
+mod actor;
+mod core;
+mod messages;
+
+pub use crate::core::{Holes, Learner, Outbound, Timer, Timing};
+pub use actor::{LearnerActor, Wiring};
+pub use messages::*;

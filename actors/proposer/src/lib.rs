@@ -1,1 +1,48 @@
-//! quorate-proposer
+//! The proposer: campaigns for a ballot when it must, and then gets values chosen.
+//!
+//! Paxos Made Simple (PMS), sections 2.2 and 3; leader and commander of Paxos Made Moderately
+//! Complex (PMMC), in one role.
+//!
+//! ```text
+//!   rsm      proposer                     acceptors                 other proposers
+//!    | Propose -> |                            |                           |
+//!    |            | -- Forward ----------------------------------------->  |   it leads
+//!    |            | <- Redirect -----------------------------------------  |   no, somebody else
+//!    |            | -- Prepare --------------> |   phase 1a: own acceptor, then the others
+//!    |            | <- Promise --------------- |   phase 1b: a majority: we lead
+//!    |            | -- Accept ---------------> |   phase 2a: a round of any number of slots
+//!    |            | <- Accepted -------------- |   phase 2b: a majority: chosen
+//!    |            | -- Confirm --------------> |   do we still lead? (on behalf of reads)
+//! ```
+//!
+//! # Invariants
+//! P1. A ballot is sent to others only after our own acceptor has promised it durably; a proposer
+//!     that starts surpasses what that acceptor has promised. So no ballot is used twice.
+//! P2. One value per slot and ballot. A slot with votes is proposed the value of the highest one.
+//! P3. Who leads has heard of no higher ballot.
+//! P4. The number of rounds under way is bounded.
+//! P5. What is announced as chosen was accepted by a majority, round by round without gaps.
+//!
+//! # Reads
+//! A read is linearizable at an index if every write that was acknowledged before the read came
+//! stands below it. Who leads answers the first slot above all that is chosen and all that phase 1
+//! brought up, once a majority has confirmed that it has promised nothing higher: had another
+//! proposer completed phase 1 before, some member of that majority would have refused.
+//!
+//! # Deviations
+//! - No heartbeats. An idle group sends nothing: a dead leader is noticed by whoever wants
+//!   something of it.
+//! - Wishes of others are forwarded once and then campaigned for by their owner, who alone repeats
+//!   them: the leader owes nothing but its own ballot.
+//! - What has been chosen is announced by round numbers, on the next Accept or after a short
+//!   linger, and repeated until acknowledged. What is acknowledged by all is forgotten.
+
+mod actor;
+mod campaign;
+mod core;
+mod lead;
+mod messages;
+
+pub use crate::core::{Config, Limits, Outbound, Proposer, Timer, Timing};
+pub use actor::{ProposerActor, Wiring};
+pub use messages::*;

@@ -1,1 +1,38 @@
-//! quorate-rsm
+//! The replicated state machine: orders the commands of a service, applies them once, answers.
+//!
+//! Any [`StateMachine`] can be hosted, on any engine that offers the log interface of
+//! [`quorate_protocol::log`]. The example `counter` is a whole replicated service.
+//!
+//! ```text
+//!   service        rsm                          engine            files
+//!      | -- Submit --> | -- Propose -------------> |                 |   a batch
+//!      |               | -- ReadBarrier ---------> |                 |   for all reads at once
+//!      |               | <- Chosen, Barrier ------ |                 |
+//!      | <- Answers -- |   applied, once           |                 |
+//!      |               | -- Save --------------------------------->  |   checkpoint
+//!      |               | -- Forget --------------> |  <- Saved ----- |
+//! ```
+//!
+//! # Invariants
+//! R1. Commands are applied in the order of the log, each index once.
+//! R2. A command that changes something is applied at most once, whoever repeats it and however
+//!     often: the check is made when it is applied ([`Sessions`]).
+//! R3. A read is answered from a state that holds every write that was acknowledged before the
+//!     read came: it waits for a barrier that was asked for afterwards.
+//! R4. The log is forgotten only below a durable checkpoint.
+//!
+//! # Deviations
+//! - Every replica takes commands and proposes them (2015 Lab 3B); who leads is the engine's
+//!   business. A batch is proposed again until it is seen in the log.
+//! - A waiter is known by its batch's identity, not by an index, so there is nothing to release
+//!   when leadership moves: the batch is chosen elsewhere. All are let go when the node stops.
+
+mod actor;
+mod machine;
+mod messages;
+mod sessions;
+
+pub use actor::{Config, RsmActor, Timer, Wiring};
+pub use machine::{At, StateMachine};
+pub use messages::*;
+pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Sessions, Verdict};

@@ -24,6 +24,8 @@
 //! - `Stats` is memory shared between threads. It is the one exception, made so that an actor can
 //!   be looked at while it does not answer.
 
+#[macro_use]
+mod kinds;
 mod driver;
 mod mailbox;
 mod performer;
@@ -36,4 +38,4 @@ pub use mailbox::{Letter, Mailbox, Message, Outlet};
 pub use performer::{Chance, InjectedCrash, Role, Seat, Stage, seat};
 pub use registry::{CrashError, CrashMode, Fatal, Limits, Node, Observer};
 pub use stats::{ActorView, Handled, KindView, MailboxView, PanicView, Stats, Waiting};
-pub use wire::{Class, DecodeError, Link, Parcel, Peers, Port, Transport, WireMessage};
+pub use wire::{Class, DecodeError, Link, Parcel, PeerOutlet, Peers, Port, Transport, WireMessage};

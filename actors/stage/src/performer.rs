@@ -171,6 +171,12 @@ impl<R: Role> Stage<R> {
         self.node.fatal(self.name(), reason);
     }
 
+    /// Starts the role anew, because what it remembers may be ahead of what is durable. Unwinds.
+    pub fn restart(&self, reason: &str) -> ! {
+        tracing::info!(actor = %self.name(), reason, "the actor starts anew");
+        resume_unwind(Box::new(InjectedCrash));
+    }
+
     /// Throws if a crash was injected that strikes before anything of this step is done. The
     /// driver calls it between a step and its effects.
     pub fn last_moment(&self) {
@@ -180,10 +186,12 @@ impl<R: Role> Stage<R> {
     }
 }
 
+type Make<R> = Box<dyn FnMut(&mut Stage<R>) -> R>;
+
 /// The actix actor around a role.
 struct Performer<R: Role> {
     role: Option<R>,
-    make: Box<dyn FnMut(&mut Stage<R>) -> R>,
+    make: Make<R>,
     stage: Stage<R>,
     crash: Option<CrashMode>,
     gone: Rc<Cell<bool>>,

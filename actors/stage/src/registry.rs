@@ -87,6 +87,7 @@ struct Entry {
 struct Shared {
     node: NodeId,
     base: Instant,
+    wall_ms: u64,
     seed: u64,
     limits: Limits,
     actors: Mutex<BTreeMap<Name, Entry>>,
@@ -99,10 +100,12 @@ struct Shared {
 pub struct Node(Arc<Shared>);
 
 impl Node {
-    /// A node without actors. `seed` feeds every actor's [`crate::Chance`]; `fatal` is called, on
+    /// A node without actors. `wall_ms` is the time of day now, in milliseconds since 1970 (any
+    /// fixed number in the simulator); `seed` feeds every actor's [`crate::Chance`]; `fatal` is called, on
     /// the actor's thread, when the node cannot go on.
     pub fn new(
         node: NodeId,
+        wall_ms: u64,
         seed: u64,
         limits: Limits,
         fatal: impl Fn(Fatal) + Send + Sync + 'static,
@@ -111,6 +114,7 @@ impl Node {
         Node(Arc::new(Shared {
             node,
             base: Instant::now(),
+            wall_ms,
             seed,
             limits,
             actors: Mutex::default(),
@@ -127,6 +131,11 @@ impl Node {
     /// Time since the node was made.
     pub fn uptime(&self) -> Duration {
         Instant::now().saturating_duration_since(self.0.base)
+    }
+
+    /// Time of day, in milliseconds since 1970: that of the start plus the time since.
+    pub fn wall_ms(&self) -> u64 {
+        self.0.wall_ms + self.uptime().as_millis() as u64
     }
 
     pub(crate) fn base(&self) -> Instant {

@@ -136,6 +136,37 @@ impl<M: WireMessage> Peers<M> {
     }
 }
 
+/// The actors of one role on all nodes, seen through one vocabulary.
+pub struct PeerOutlet<T> {
+    send: SendToPeer<T>,
+}
+
+type SendToPeer<T> = Arc<dyn Fn(Name, NodeId, T) + Send + Sync>;
+
+impl<T> Clone for PeerOutlet<T> {
+    fn clone(&self) -> Self {
+        PeerOutlet { send: self.send.clone() }
+    }
+}
+
+impl<T> PeerOutlet<T> {
+    /// Sends to the actor on `node`.
+    pub fn send(&self, from: Name, node: NodeId, message: T) {
+        (self.send)(from, node, message);
+    }
+}
+
+impl<M: WireMessage> Peers<M> {
+    /// The same peers, for a sender that knows only one of the vocabularies they understand.
+    pub fn outlet<T: Send + 'static>(&self) -> PeerOutlet<T>
+    where
+        M: From<T>,
+    {
+        let peers = self.clone();
+        PeerOutlet { send: Arc::new(move |from, node, m| peers.send(from, node, M::from(m))) }
+    }
+}
+
 /// One role of one group on other nodes, for a sender that has none of its own kind here: a
 /// clerk's view of the servers.
 pub struct Link<M> {

@@ -81,7 +81,7 @@ fn on_stage(test: impl AsyncFnOnce(Node, quorate_stage::Mailbox<Told>, Seen, See
         let (seen, died) = (Seen::default(), Seen::default());
         let told = died.clone();
         let fatal = move |fatal: quorate_stage::Fatal| told.lock().unwrap().push(fatal.reason);
-        let node = Node::new(NodeId(1), 7, Limits::default(), fatal, None);
+        let node = Node::new(NodeId(1), 0, 7, Limits::default(), fatal, None);
         let place = seat::<Counter>(&node, name());
         let mailbox = place.mailbox();
         let shown = seen.clone();

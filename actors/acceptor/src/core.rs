@@ -1,0 +1,244 @@
+//! The rules of the acceptor.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::{Core, Name, NodeId, Out};
+
+use crate::messages::{
+    Answer, Ballot, Entry, Message, Progress, Record, Report, Round, Slot, Value, Vote,
+};
+
+/// Bytes of values in one part of a Promise.
+const PROMISE_PART_BYTES_MAX: usize = 1024 * 1024;
+
+/// The acceptor of one group on one node.
+#[derive(Clone, Debug, Default)]
+pub struct Acceptor {
+    promised: Ballot,
+    votes: BTreeMap<Slot, Vote>,
+    /// Per ballot that still has votes here, through which round everything is chosen.
+    marks: BTreeMap<Ballot, Round>,
+    /// Votes below are forgotten: everybody has their effect.
+    forgotten: Slot,
+}
+
+/// What an acceptor says, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// To the proposer on this node.
+    Answer(NodeId, Answer),
+    /// To the learner of our own node.
+    Report(Report),
+}
+
+/// The acceptor is never woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {}
+
+fn value_bytes(value: &Value) -> usize {
+    value.as_ref().map_or(0, |proposal| proposal.command.len())
+}
+
+impl Acceptor {
+    /// The acceptor that remembers `records`, given in the order in which they became durable.
+    pub fn recover(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut acceptor = Acceptor::default();
+        for record in records {
+            acceptor.remember(record);
+        }
+        let forgotten = acceptor.forgotten;
+        acceptor.forget(forgotten);
+        acceptor
+    }
+
+    fn remember(&mut self, record: Record) {
+        match record {
+            Record::Standing { promised, marks, forgotten } => {
+                self.promised = self.promised.max(promised);
+                self.forgotten = self.forgotten.max(forgotten);
+                for (ballot, through) in marks {
+                    self.mark(ballot, through);
+                }
+            }
+            Record::Promised(ballot) => self.promised = self.promised.max(ballot),
+            Record::Voted { ballot, round, entries, through } => {
+                self.promised = self.promised.max(ballot);
+                self.mark(ballot, through);
+                for (slot, value) in entries {
+                    self.votes.insert(slot, Vote { ballot, round, value });
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, ballot: Ballot, through: Round) {
+        if through > Round(0) {
+            let mark = self.marks.entry(ballot).or_default();
+            *mark = (*mark).max(through);
+        }
+    }
+
+    /// Everything but the votes, as a record.
+    pub fn standing(&self) -> Record {
+        Record::Standing {
+            promised: self.promised,
+            marks: self.marks.iter().map(|(ballot, round)| (*ballot, *round)).collect(),
+            forgotten: self.forgotten,
+        }
+    }
+
+    /// The highest ballot promised.
+    pub fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    /// First slot whose votes are kept.
+    pub fn forgotten(&self) -> Slot {
+        self.forgotten
+    }
+
+    /// The votes that stand.
+    pub fn votes(&self) -> &BTreeMap<Slot, Vote> {
+        &self.votes
+    }
+
+    fn on_prepare(&mut self, from: NodeId, ballot: Ballot, slot: Slot, out: &mut Out<Self>) {
+        if ballot < self.promised {
+            return self.nack(from, ballot, out);
+        }
+        // A repeated Prepare is answered again, since the first answer may have been lost.
+        if ballot > self.promised {
+            self.promised = ballot;
+            out.persist(Record::Promised(ballot));
+        }
+        let (mut first, mut votes, mut bytes) = (slot, vec![], 0);
+        for (slot, vote) in self.votes.range(slot..) {
+            bytes += value_bytes(&vote.value);
+            if bytes > PROMISE_PART_BYTES_MAX && !votes.is_empty() {
+                let (from_slot, votes) = (first, std::mem::take(&mut votes));
+                let answer = Answer::Promise { ballot, from: from_slot, below: Some(*slot), votes };
+                out.send(Outbound::Answer(from, answer));
+                first = *slot;
+                bytes = value_bytes(&vote.value);
+            }
+            votes.push((*slot, vote.clone()));
+        }
+        let answer = Answer::Promise { ballot, from: first, below: None, votes };
+        out.send(Outbound::Answer(from, answer));
+    }
+
+    fn on_accept(
+        &mut self,
+        from: NodeId,
+        (ballot, round): (Ballot, Round),
+        mut entries: Vec<Entry>,
+        progress: Progress,
+        out: &mut Out<Self>,
+    ) {
+        if ballot < self.promised {
+            return self.nack(from, ballot, out);
+        }
+        self.promised = ballot;
+        // What everybody has the effect of is not voted for again; it is accepted all the same.
+        entries.retain(|(slot, _)| *slot >= self.forgotten);
+        let id = |value: &Value| value.as_ref().map(|proposal| proposal.id);
+        let voted = |slot: &Slot| self.votes.get(slot).filter(|vote| vote.ballot == ballot);
+        if let Some((slot, _)) = entries
+            .iter()
+            .find(|(slot, value)| voted(slot).is_some_and(|vote| id(&vote.value) != id(value)))
+        {
+            out.alarm(format!("{from} proposes two values for slot {slot} in ballot {ballot}"));
+            return;
+        }
+        let known = |(slot, _): &Entry| voted(slot).is_some();
+        if !entries.iter().all(known) {
+            for (slot, value) in &entries {
+                let vote = Vote { ballot, round, value: value.clone() };
+                self.votes.insert(*slot, vote);
+            }
+            let (entries, through) = (entries.clone(), progress.through);
+            out.persist(Record::Voted { ballot, round, entries, through });
+        }
+        self.mark(ballot, progress.through);
+        out.send(Outbound::Answer(from, Answer::Accepted { ballot, round }));
+        out.send(Outbound::Report(Report::Voted { ballot, round, entries, progress }));
+    }
+
+    fn on_confirm(&mut self, from: NodeId, ballot: Ballot, id: u64, out: &mut Out<Self>) {
+        if ballot < self.promised {
+            return self.nack(from, ballot, out);
+        }
+        out.send(Outbound::Answer(from, Answer::Confirmed { ballot, id }));
+    }
+
+    fn nack(&mut self, from: NodeId, refused: Ballot, out: &mut Out<Self>) {
+        let promised = self.promised;
+        out.send(Outbound::Answer(from, Answer::Nack { refused, promised }));
+    }
+
+    fn recall(&self, out: &mut Out<Self>) {
+        let votes = self.votes.iter().map(|(slot, vote)| (*slot, vote.clone())).collect();
+        let marks = self.marks.iter().map(|(ballot, round)| (*ballot, *round)).collect();
+        let forgotten = self.forgotten;
+        out.send(Outbound::Report(Report::Recalled { votes, marks, forgotten }));
+    }
+
+    fn forget(&mut self, below: Slot) {
+        self.forgotten = self.forgotten.max(below);
+        self.votes = self.votes.split_off(&self.forgotten);
+        // Marks are for the votes that stand.
+        if let Some(oldest) = self.votes.values().map(|vote| vote.ballot).min() {
+            self.marks = self.marks.split_off(&oldest);
+        }
+    }
+}
+
+impl Core for Acceptor {
+    type Inbound = Message;
+    type Outbound = Outbound;
+    type Timer = Timer;
+    type Record = Record;
+
+    fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
+        match message {
+            Message::Prepare { ballot, from: slot } => {
+                self.on_prepare(from.node, ballot, slot, out);
+            }
+            Message::Accept { ballot, round, entries, progress } => {
+                self.on_accept(from.node, (ballot, round), entries, progress, out);
+            }
+            Message::Confirm { ballot, id } => self.on_confirm(from.node, ballot, id, out),
+            Message::AskPromised => {
+                let promised = self.promised;
+                out.send(Outbound::Answer(from.node, Answer::Promised { promised }));
+            }
+            Message::Recall => self.recall(out),
+            Message::Forget { below } if below > self.forgotten => {
+                self.forget(below);
+                // Durable before the journal drops the votes: a restart must not show the slots
+                // as never voted for.
+                out.persist(self.standing());
+            }
+            Message::Forget { .. } => {}
+            Message::Journal(_) => {}
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, _: &mut Out<Self>) {
+        match timer {}
+    }
+
+    fn invariants(&self) {
+        if let Some((slot, vote)) = self.votes.last_key_value() {
+            assert!(
+                vote.ballot <= self.promised,
+                "A2: slot {slot} voted in {} above promise {}",
+                vote.ballot,
+                self.promised
+            );
+        }
+        if let Some((slot, _)) = self.votes.first_key_value() {
+            assert!(*slot >= self.forgotten, "A4: slot {slot} kept below {}", self.forgotten);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The clerk's mailbox.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quorate_kvserver::{KEY_BYTES_MAX, Message as ToServer, Op, Served, VALUE_BYTES_MAX};
+use quorate_protocol::{Name, NodeId};
+use quorate_rsm::{Outcome as Answer, Request};
+use quorate_stage::{Link, Mailbox, Outlet, Role, Stage};
+use tokio::time::Instant;
+
+use crate::messages::{Message, Outcome, Outcomes, Refusal};
+
+/// What a clerk is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long to wait for an answer before asking the next server.
+    pub retry: Duration,
+    /// How long to wait for an outcome at all; `None`: for ever.
+    pub deadline: Option<Duration>,
+    /// Operations under way at one time; beyond, they are refused. Must be well below the number
+    /// of replies that servers keep.
+    pub under_way_max: usize,
+}
+
+/// Which servers a clerk may ask, in its order of preference.
+pub struct Servers {
+    /// The nodes.
+    pub nodes: Vec<NodeId>,
+    /// The kvserver of the clerk's own node, if it has one.
+    pub local: Option<Mailbox<ToServer>>,
+    /// Those of other nodes.
+    pub remote: Option<Link<ToServer>>,
+}
+
+/// What a clerk asks to be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// Look for operations that have waited too long.
+    Patience,
+}
+
+struct Pending {
+    op: Op,
+    token: u64,
+    reply: Outlet<Outcomes>,
+    since: Instant,
+    sent: Instant,
+    /// Whether it was sent more than once.
+    again: bool,
+}
+
+/// The clerk's actor.
+pub struct Clerk {
+    config: Config,
+    servers: Servers,
+    /// Which of the servers is asked now.
+    current: usize,
+    client_id: u64,
+    last_serial: u64,
+    pending: BTreeMap<u64, Pending>,
+    stopped: bool,
+}
+
+fn too_long(op: &Op) -> bool {
+    let key = |key: &bytes::Bytes| key.len() > KEY_BYTES_MAX;
+    let value = |value: &bytes::Bytes| value.len() > VALUE_BYTES_MAX;
+    match op {
+        Op::Get { key: k } | Op::Take { key: k } | Op::Add { key: k, .. } => key(k),
+        Op::GetMany { keys } | Op::Exists { keys } | Op::Delete { keys } => keys.iter().any(key),
+        Op::Put { key: k, value: v, .. }
+        | Op::Append { key: k, value: v }
+        | Op::Overwrite { key: k, value: v, .. } => key(k) || value(v),
+        Op::PutMany { pairs } => {
+            let total: usize = pairs.iter().map(|(_, v)| v.len()).sum();
+            total > VALUE_BYTES_MAX || pairs.iter().any(|(k, _)| key(k))
+        }
+        Op::Count => false,
+    }
+}
+
+impl Clerk {
+    /// A clerk with an identity of its own, drawn from the stage's chance.
+    pub fn new(config: Config, servers: Servers, stage: &mut Stage<Self>) -> Self {
+        Clerk {
+            config,
+            servers,
+            current: 0,
+            client_id: stage.chance().number(),
+            last_serial: 0,
+            pending: BTreeMap::new(),
+            stopped: false,
+        }
+    }
+
+    fn on_submit(&mut self, ops: Vec<(u64, Op)>, reply: Outlet<Outcomes>, stage: &mut Stage<Self>) {
+        let now = stage.now();
+        let (mut serials, mut refused) = (vec![], vec![]);
+        for (token, op) in ops {
+            let refusal = if self.stopped {
+                Some(Refusal::NotReady)
+            } else if too_long(&op) {
+                Some(Refusal::TooLong)
+            } else if self.pending.len() >= self.config.under_way_max {
+                Some(Refusal::Busy)
+            } else {
+                None
+            };
+            if let Some(refusal) = refusal {
+                refused.push((token, Outcome::Refused(refusal)));
+                continue;
+            }
+            self.last_serial += 1;
+            let pending =
+                Pending { op, token, reply: reply.clone(), since: now, sent: now, again: false };
+            self.pending.insert(self.last_serial, pending);
+            serials.push(self.last_serial);
+        }
+        if !refused.is_empty() {
+            reply.send(stage.name(), refused);
+        }
+        self.send(&serials, stage);
+        self.watch(stage);
+    }
+
+    fn send(&self, serials: &[u64], stage: &Stage<Self>) {
+        let acked_below = self.acked_below();
+        let requests = serials.iter().filter_map(|serial| {
+            let pending = self.pending.get(serial)?;
+            let command = pending.op.clone();
+            Some(Request { client_id: self.client_id, serial: *serial, acked_below, command })
+        });
+        let requests: Vec<Request<Op>> = requests.collect();
+        if requests.is_empty() {
+            return;
+        }
+        let message = ToServer::Serve { requests };
+        let node = self.servers.nodes[self.current % self.servers.nodes.len()];
+        match (&self.servers.local, &self.servers.remote) {
+            (Some(local), _) if local.name().node == node => local.send(stage.name(), message),
+            (_, Some(remote)) => remote.send(stage.name(), node, &message),
+            _ => {}
+        }
+    }
+
+    fn acked_below(&self) -> u64 {
+        self.pending.first_key_value().map_or(self.last_serial + 1, |(serial, _)| *serial)
+    }
+
+    /// Sets the timer, unless it is set. It is coarse: half the patience.
+    fn watch(&self, stage: &mut Stage<Self>) {
+        if !self.pending.is_empty() && !stage.timer_is_set(&Timer::Patience) {
+            stage.set_timer(Timer::Patience, self.config.retry / 2);
+        }
+    }
+
+    fn on_served(&mut self, served: Served, stage: &mut Stage<Self>) {
+        let mut outcomes: Vec<(Outlet<Outcomes>, Outcomes)> = vec![];
+        for (serial, answer) in served.answers {
+            let Some(pending) = self.pending.get(&serial) else { continue };
+            let outcome = match answer {
+                Answer::Done(reply) => Outcome::Done(reply),
+                Answer::Forgotten => Outcome::Unknown,
+                // An earlier copy may be under way elsewhere: ask again later.
+                Answer::Busy | Answer::Stopped if pending.again => continue,
+                Answer::Busy => Outcome::Refused(Refusal::Busy),
+                Answer::Stopped if pending.op.is_read() => Outcome::Refused(Refusal::NotReady),
+                Answer::Stopped if self.servers.nodes.len() > 1 => continue,
+                Answer::Stopped => Outcome::Unknown,
+            };
+            let Some(pending) = self.pending.remove(&serial) else { continue };
+            match outcomes.last_mut() {
+                Some((reply, list)) if *reply == pending.reply => {
+                    list.push((pending.token, outcome))
+                }
+                _ => outcomes.push((pending.reply, vec![(pending.token, outcome)])),
+            }
+        }
+        for (reply, list) in outcomes {
+            reply.send(stage.name(), list);
+        }
+    }
+
+    /// Gives up what is past its deadline, asks the next server about what waits too long.
+    fn on_patience(&mut self, stage: &mut Stage<Self>) {
+        let now = stage.now();
+        let over = |pending: &Pending| {
+            self.config.deadline.is_some_and(|deadline| now - pending.since >= deadline)
+        };
+        let over: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| over(p)).map(|(serial, _)| *serial).collect();
+        for serial in over {
+            let Some(pending) = self.pending.remove(&serial) else { continue };
+            let outcome = match pending.op.is_read() {
+                true => Outcome::Refused(Refusal::NoQuorum),
+                false => Outcome::Unknown,
+            };
+            pending.reply.send(stage.name(), vec![(pending.token, outcome)]);
+        }
+        let slow: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| now - pending.sent >= self.config.retry)
+            .map(|(serial, _)| *serial)
+            .collect();
+        if !slow.is_empty() {
+            self.current = (self.current + 1) % self.servers.nodes.len();
+            for serial in &slow {
+                if let Some(pending) = self.pending.get_mut(serial) {
+                    pending.sent = now;
+                    pending.again = true;
+                }
+            }
+            self.send(&slow, stage);
+        }
+        self.watch(stage);
+    }
+
+    fn stop(&mut self, stage: &mut Stage<Self>) {
+        self.stopped = true;
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            let outcome = match pending.op.is_read() {
+                true => Outcome::Refused(Refusal::NotReady),
+                false => Outcome::Unknown,
+            };
+            pending.reply.send(stage.name(), vec![(pending.token, outcome)]);
+        }
+    }
+}
+
+impl Role for Clerk {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn receive(&mut self, _: Name, message: Message, stage: &mut Stage<Self>) {
+        match message {
+            Message::Submit { ops, reply } => self.on_submit(ops, reply, stage),
+            Message::Served(served) => self.on_served(served, stage),
+            Message::Stop => self.stop(stage),
+        }
+    }
+
+    fn on_timer(&mut self, Timer::Patience: Timer, stage: &mut Stage<Self>) {
+        self.on_patience(stage);
+    }
+}

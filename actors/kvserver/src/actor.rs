@@ -1,0 +1,89 @@
+//! The kvserver's mailbox, and the store as a replicated machine.
+
+use std::collections::BTreeMap;
+
+use quorate_persistence::Writer;
+use quorate_protocol::{Name, NodeId};
+use quorate_rsm::{Answers, At, Message as ToRsm, StateMachine, Submit};
+use quorate_stage::{Mailbox, Outlet, PeerOutlet, Role, Stage};
+
+use crate::{
+    machine::Store,
+    messages::{Op, Reply},
+    request::{Message, Served},
+};
+
+impl StateMachine for Store {
+    type Command = Op;
+    type Reply = Reply;
+
+    fn is_read(command: &Op) -> bool {
+        command.is_read()
+    }
+
+    fn apply(&mut self, _: At, command: Op) -> Reply {
+        Store::apply(self, &command)
+    }
+
+    fn query(&self, command: &Op) -> Reply {
+        Store::query(self, command)
+    }
+
+    fn snapshot(&self) -> Writer {
+        let snapshot = Store::snapshot(self);
+        Box::new(move |sink| {
+            for chunk in snapshot.encode_chunks() {
+                sink.write(&chunk)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn restore(bytes: &[u8]) -> Result<Self, String> {
+        Store::decode([bytes]).map_err(|error| error.to_string())
+    }
+}
+
+/// The kvserver's actor: the door of a group for its clients.
+pub struct KvServer {
+    rsm: Mailbox<ToRsm<Store>>,
+    clerks: PeerOutlet<Served>,
+    /// Per clerk, where the rsm puts its answers.
+    replies: BTreeMap<NodeId, Outlet<Answers<Reply>>>,
+}
+
+impl KvServer {
+    /// A kvserver in front of `rsm`.
+    pub fn new(rsm: Mailbox<ToRsm<Store>>, clerks: PeerOutlet<Served>) -> Self {
+        KvServer { rsm, clerks, replies: BTreeMap::new() }
+    }
+
+    fn reply_to(&mut self, clerk: NodeId, stage: &Stage<Self>) -> Outlet<Answers<Reply>> {
+        let outlet = || {
+            let mailbox = stage.mailbox().clone();
+            Outlet::from_fn(move |from, answers| {
+                mailbox.send(from, Message::Answered { to: clerk, answers });
+            })
+        };
+        self.replies.entry(clerk).or_insert_with(outlet).clone()
+    }
+}
+
+impl Role for KvServer {
+    type Message = Message;
+    type Timer = ();
+
+    fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
+        match message {
+            Message::Serve { requests } => {
+                let reply = self.reply_to(from.node, stage);
+                let requests = requests.into_iter().map(|request| (request.serial, request));
+                let submit = Submit { requests: requests.collect(), reply };
+                self.rsm.send(stage.name(), ToRsm::Submit(submit));
+            }
+            Message::Answered { to, answers } => {
+                self.clerks.send(stage.name(), to, Served { answers });
+            }
+        }
+    }
+}

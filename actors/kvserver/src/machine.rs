@@ -1,0 +1,263 @@
+//! The key/value machine: 16384 ordered maps and the rules of every operation.
+//!
+//! The pairs lie in one map per hash slot, shared behind an `Arc`. A snapshot copies only the row of
+//! pointers; the first write to a slot after that copies that slot's map, and nothing else
+//! (copy-on-write). Keys and values are copied into buffers of their own size when they are stored:
+//! what arrives is a slice of a whole batch, which must not live as long as its smallest value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    Condition, HASH_SLOT_COUNT, HashSlot, KEY_BYTES_MAX, Key, KvError, Op, Reply, Snapshot,
+    VALUE_BYTES_MAX, Version, Versioned, canonical_i64,
+};
+
+/// Most bytes that the values of one [`Op::GetMany`] may have together (64 MiB): a short request
+/// that names one big key many times is answered with [`KvError::TooLong`].
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The pairs of one hash slot, in the order of their keys.
+pub(crate) type Pairs = BTreeMap<Key, Versioned>;
+
+/// One row per hash slot; a slot without keys has no map.
+pub(crate) type Slots = Vec<Option<Arc<Pairs>>>;
+
+/// The deterministic key/value store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    slots: Slots,
+    /// How many keys are present.
+    len: u64,
+    /// Bytes of all keys and values together.
+    bytes: u64,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store::new()
+    }
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new() -> Store {
+        Store { slots: vec![None; usize::from(HASH_SLOT_COUNT)], len: 0, bytes: 0 }
+    }
+
+    /// Applies one operation, of any kind, and gives its answer.
+    pub fn apply(&mut self, op: &Op) -> Reply {
+        match op {
+            Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count => self.query(op),
+            Op::Put { key, value, condition, want_old } => {
+                self.put(key, value, *condition, *want_old)
+            }
+            Op::PutMany { pairs } => self.put_many(pairs),
+            Op::Append { key, value } => self.append(key, value),
+            Op::Delete { keys } => self.delete(keys),
+            Op::Take { key } => Reply::Value(self.remove(key)),
+            Op::Add { key, delta } => self.add(key, *delta),
+            Op::Overwrite { key, offset, value } => self.overwrite(key, *offset, value),
+        }
+    }
+
+    /// Answers a read.
+    ///
+    /// # Panics
+    /// When the operation is not a read ([`Op::is_read`]).
+    pub fn query(&self, op: &Op) -> Reply {
+        match op {
+            Op::Get { key } => Reply::Value(self.get(key).cloned()),
+            Op::GetMany { keys } => self.get_many(keys),
+            Op::Exists { keys } => {
+                Reply::Count(keys.iter().filter(|key| self.get(key).is_some()).count() as u64)
+            }
+            Op::Count => Reply::Count(self.len),
+            write => panic!("K1: {} is a write and must be applied", write.kind()),
+        }
+    }
+
+    /// The state as it is now. Copies one pointer per hash slot.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { slots: self.slots.clone(), len: self.len, bytes: self.bytes }
+    }
+
+    /// What is stored under a key.
+    pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
+        self.slots[HashSlot::of(key).index()].as_ref()?.get(key)
+    }
+
+    /// How many keys are present.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of all keys and values together, without what it costs to keep them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Reply {
+        let mut total = 0_usize;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.get(key).map(|stored| stored.value.clone());
+            total = total.saturating_add(value.as_ref().map_or(0, Bytes::len));
+            values.push(value);
+        }
+        if total > ANSWER_BYTES_MAX {
+            return Reply::Error(KvError::TooLong);
+        }
+        Reply::Values(values)
+    }
+
+    fn put(&mut self, key: &Key, value: &[u8], condition: Condition, want_old: bool) -> Reply {
+        if !fits(key, value.len()) {
+            return Reply::Error(KvError::TooLong);
+        }
+        let stored = self.get(key);
+        let old = stored.filter(|_| want_old).map(|stored| stored.value.clone());
+        let version = stored.map(|stored| stored.version);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::IfAbsent => version.is_none(),
+            Condition::IfPresent => version.is_some(),
+            Condition::IfVersion(expected) => match version {
+                None if expected == Version(0) => true,
+                None => return Reply::Error(KvError::NoKey),
+                Some(version) if version == expected => true,
+                Some(stored) => return Reply::Error(KvError::Version { stored }),
+            },
+        };
+        if !holds {
+            return Reply::NotStored { old };
+        }
+        Reply::Stored { version: self.store(key, Bytes::copy_from_slice(value)), old }
+    }
+
+    fn put_many(&mut self, pairs: &[(Key, Bytes)]) -> Reply {
+        if !pairs.iter().all(|(key, value)| fits(key, value.len())) {
+            return Reply::Error(KvError::TooLong);
+        }
+        let mut version = Version(0);
+        for (key, value) in pairs {
+            version = self.store(key, Bytes::copy_from_slice(value));
+        }
+        Reply::Stored { version, old: None }
+    }
+
+    fn append(&mut self, key: &Key, tail: &[u8]) -> Reply {
+        let head = self.get(key).map_or(&[][..], |stored| &stored.value);
+        let len = head.len().saturating_add(tail.len());
+        if !fits(key, len) {
+            return Reply::Error(KvError::TooLong);
+        }
+        let mut value = Vec::with_capacity(len);
+        value.extend_from_slice(head);
+        value.extend_from_slice(tail);
+        self.store(key, Bytes::from(value));
+        Reply::Length(len as u64)
+    }
+
+    fn delete(&mut self, keys: &[Key]) -> Reply {
+        Reply::Count(keys.iter().filter_map(|key| self.remove(key)).count() as u64)
+    }
+
+    fn add(&mut self, key: &Key, delta: i64) -> Reply {
+        let stored = match self.get(key) {
+            None => 0,
+            Some(stored) => match canonical_i64(&stored.value) {
+                Some(number) => number,
+                None => return Reply::Error(KvError::NotAnInteger),
+            },
+        };
+        let Some(sum) = stored.checked_add(delta) else {
+            return Reply::Error(KvError::Overflow);
+        };
+        let text = sum.to_string();
+        if !fits(key, text.len()) {
+            return Reply::Error(KvError::TooLong);
+        }
+        self.store(key, Bytes::copy_from_slice(text.as_bytes()));
+        Reply::Integer(sum)
+    }
+
+    fn overwrite(&mut self, key: &Key, offset: u64, part: &[u8]) -> Reply {
+        let stored = self.get(key).map_or(&[][..], |stored| &stored.value);
+        if part.is_empty() {
+            return Reply::Length(stored.len() as u64);
+        }
+        // Beyond usize is beyond the bound too.
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(part.len());
+        let len = end.max(stored.len());
+        if !fits(key, len) {
+            return Reply::Error(KvError::TooLong);
+        }
+        let mut value = Vec::with_capacity(len);
+        value.extend_from_slice(stored);
+        value.resize(len, 0);
+        value[start..end].copy_from_slice(part);
+        self.store(key, Bytes::from(value));
+        Reply::Length(len as u64)
+    }
+
+    /// Stores a value, which must own its buffer, and gives the key's new version.
+    fn store(&mut self, key: &[u8], value: Bytes) -> Version {
+        let slot = self.slots[HashSlot::of(key).index()].get_or_insert_default();
+        let pairs = Arc::make_mut(slot);
+        self.bytes += value.len() as u64;
+        if let Some(stored) = pairs.get_mut(key) {
+            self.bytes -= stored.value.len() as u64;
+            stored.value = value;
+            stored.version.0 += 1;
+            return stored.version;
+        }
+        self.bytes += key.len() as u64;
+        self.len += 1;
+        let version = Version(1);
+        pairs.insert(Bytes::copy_from_slice(key), Versioned { value, version });
+        version
+    }
+
+    /// Removes a key and gives what it held. An absent key costs no copy of its slot.
+    fn remove(&mut self, key: &[u8]) -> Option<Versioned> {
+        let slot = &mut self.slots[HashSlot::of(key).index()];
+        let shared = slot.as_mut().filter(|pairs| pairs.contains_key(key))?;
+        let pairs = Arc::make_mut(shared);
+        let removed = pairs.remove(key)?;
+        if pairs.is_empty() {
+            *slot = None;
+        }
+        self.len -= 1;
+        self.bytes -= (key.len() + removed.value.len()) as u64;
+        Some(removed)
+    }
+
+    /// Puts back a pair of a snapshot, which must not be present.
+    pub(crate) fn restore(&mut self, key: Key, versioned: Versioned) {
+        self.len += 1;
+        self.bytes += (key.len() + versioned.value.len()) as u64;
+        let slot = self.slots[HashSlot::of(&key).index()].get_or_insert_default();
+        let former = Arc::make_mut(slot).insert(key, versioned);
+        assert!(former.is_none(), "a snapshot names each key once");
+    }
+}
+
+impl From<Snapshot> for Store {
+    fn from(snapshot: Snapshot) -> Store {
+        Store { slots: snapshot.slots, len: snapshot.len, bytes: snapshot.bytes }
+    }
+}
+
+/// K2: whether a key and the length of its value are within the bounds.
+fn fits(key: &[u8], value_len: usize) -> bool {
+    key.len() <= KEY_BYTES_MAX && value_len <= VALUE_BYTES_MAX
+}

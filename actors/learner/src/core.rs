@@ -1,0 +1,517 @@
+//! The rules of the learner.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quorate_acceptor::{
+    Ballot, Entry, Message as ToAcceptor, Progress, Report, Round, Slot, Value,
+};
+use quorate_protocol::{
+    Core, Name, Never, NodeId, Out,
+    log::{Chosen, Event, Index, Request},
+};
+
+use quorate_stage::Outlet;
+
+use crate::messages::{Fate, Library, Message, Notice, View};
+
+/// Entries in one answer to Learn.
+const TAUGHT_ENTRIES_MAX: usize = 512;
+/// Bytes of values in one answer to Learn.
+const TAUGHT_BYTES_MAX: usize = 1024 * 1024;
+/// Entries handed to the rsm in one message.
+const CHOSEN_ENTRIES_MAX: usize = 512;
+
+/// How slots are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holes {
+    /// A log: slots from 1 on, in order; a hole is filled with a no-op.
+    Filled,
+    /// The labs' library: independent instances from 0 on; a hole may stay one.
+    Left,
+}
+
+/// How long a learner waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Before asking for slots that are chosen and have not come: they may be on their way.
+    pub fetch_after: Duration,
+    /// Longest pause between two such questions.
+    pub fetch_after_max: Duration,
+    /// Before telling the others what is done here: more may be done soon.
+    pub done_after: Duration,
+    /// Longest pause before telling it again to who has not answered.
+    pub done_after_max: Duration,
+}
+
+/// What a learner asks to be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// Ask for missing slots.
+    Fetch,
+    /// Tell what is done.
+    Done,
+}
+
+/// What a learner says, and to whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound {
+    /// To the acceptor of this node.
+    Acceptor(ToAcceptor),
+    /// To the learner on that node.
+    Learner(NodeId, Message),
+    /// To the proposer on that node.
+    Proposer(NodeId, Notice),
+    /// To the rsm of this node.
+    Log(Event),
+    /// To whoever asks through the labs' library.
+    Answer(Outlet<View>, View),
+}
+
+/// The learner of one group on one node.
+#[derive(Clone, Debug)]
+pub struct Learner {
+    me: NodeId,
+    nodes: Vec<NodeId>,
+    holes: Holes,
+    timing: Timing,
+    /// What is known to be chosen and not forgotten.
+    chosen: BTreeMap<Slot, Value>,
+    /// Every slot below is known to be chosen.
+    below: Slot,
+    /// Above every slot ever heard of.
+    bound: Slot,
+    /// Votes of the newest ballot that are not known to be chosen, by round.
+    voted: BTreeMap<Round, Vec<Entry>>,
+    /// The newest ballot seen at work, and through which of its rounds everything is chosen.
+    ballot: Ballot,
+    through: Round,
+    /// The highest claim that everything below a slot is chosen, and who made it.
+    claimed: (Slot, NodeId),
+    fetches: u32,
+    /// Next slot to hand over, once somebody has subscribed.
+    next: Option<Slot>,
+    /// Per node, first slot that it still needs.
+    done: BTreeMap<NodeId, Slot>,
+    /// Per other node, what it has confirmed to have heard of our own done.
+    done_heard: BTreeMap<NodeId, Slot>,
+    done_tries: u32,
+    forgotten: Slot,
+}
+
+impl Learner {
+    /// A learner that knows nothing yet: it asks its acceptor first, see [`Learner::start`].
+    pub fn new(me: NodeId, nodes: Vec<NodeId>, holes: Holes, timing: Timing) -> Self {
+        let first = match holes {
+            Holes::Filled => Slot(1),
+            Holes::Left => Slot(0),
+        };
+        Learner {
+            me,
+            nodes,
+            holes,
+            timing,
+            chosen: BTreeMap::new(),
+            below: first,
+            bound: Slot(0),
+            voted: BTreeMap::new(),
+            ballot: Ballot::NONE,
+            through: Round(0),
+            claimed: (first, me),
+            fetches: 0,
+            next: None,
+            done: BTreeMap::new(),
+            done_heard: BTreeMap::new(),
+            done_tries: 0,
+            forgotten: Slot(0),
+        }
+    }
+
+    /// First words after a start.
+    pub fn start(&mut self, out: &mut Out<Self>) {
+        out.send(Outbound::Acceptor(ToAcceptor::Recall));
+    }
+
+    /// Every slot below is known to be chosen.
+    pub fn below(&self) -> Slot {
+        self.below
+    }
+
+    /// What is known to be chosen and not forgotten.
+    pub fn chosen(&self) -> &BTreeMap<Slot, Value> {
+        &self.chosen
+    }
+
+    /// First slot that is not forgotten: the labs' min().
+    pub fn forgotten(&self) -> Slot {
+        self.forgotten
+    }
+
+    /// Above every slot ever heard of: the labs' max() plus 1.
+    pub fn bound(&self) -> Slot {
+        self.bound
+    }
+
+    /// An instance, seen from here.
+    pub fn fate(&self, slot: Slot) -> Fate {
+        match self.chosen.get(&slot) {
+            _ if slot < self.forgotten => Fate::Forgotten,
+            Some(value) => Fate::Decided(value.clone()),
+            None => Fate::Pending,
+        }
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        self.nodes.iter().copied().filter(|node| *node != self.me).collect()
+    }
+
+    fn heard_of(&mut self, slot: Slot) {
+        self.bound = self.bound.max(slot.next());
+    }
+
+    /// These are chosen. Tells the proposer what is new, and the rsm what comes next.
+    fn decide(&mut self, entries: impl IntoIterator<Item = Entry>, out: &mut Out<Self>) {
+        let mut news = vec![];
+        for (slot, value) in entries {
+            self.heard_of(slot);
+            if slot < self.forgotten {
+                continue;
+            }
+            if let Some(known) = self.chosen.get(&slot) {
+                assert_eq!(
+                    known.as_ref().map(|p| p.id),
+                    value.as_ref().map(|p| p.id),
+                    "L1: two values chosen for slot {slot}"
+                );
+                continue;
+            }
+            news.push((slot, value.as_ref().map(|proposal| proposal.id)));
+            self.chosen.insert(slot, value);
+        }
+        if news.is_empty() {
+            return;
+        }
+        while self.chosen.contains_key(&self.below) {
+            self.below = self.below.next();
+        }
+        let below = self.below;
+        out.send(Outbound::Proposer(self.me, Notice::Decided { slots: news, below }));
+        self.hand_over(out);
+    }
+
+    fn hand_over(&mut self, out: &mut Out<Self>) {
+        let Some(mut next) = self.next else { return };
+        while next < self.below {
+            let mut batch = vec![];
+            while next < self.below && batch.len() < CHOSEN_ENTRIES_MAX {
+                let Some(value) = self.chosen.get(&next) else { break };
+                batch.push(Chosen { index: Index(next.0), proposal: value.clone() });
+                next = next.next();
+            }
+            if batch.is_empty() {
+                break;
+            }
+            out.send(Outbound::Log(Event::Chosen(batch)));
+        }
+        self.next = Some(next);
+    }
+
+    fn on_ballot(&mut self, ballot: Ballot, out: &mut Out<Self>) {
+        if ballot > self.ballot {
+            self.ballot = ballot;
+            self.through = Round(0);
+            // Votes of older ballots are proposed again, or asked for by slot.
+            self.voted.clear();
+            out.send(Outbound::Proposer(self.me, Notice::Ballot(ballot)));
+        }
+    }
+
+    /// The proposer of `ballot` says that this much is chosen.
+    fn on_progress(&mut self, ballot: Ballot, progress: Progress, out: &mut Out<Self>) {
+        self.on_ballot(ballot, out);
+        let mut entries = vec![];
+        if ballot == self.ballot && progress.through > self.through {
+            self.through = progress.through;
+            let rest = self.voted.split_off(&progress.through.next());
+            for (_, round) in std::mem::replace(&mut self.voted, rest) {
+                entries.extend(round);
+            }
+        }
+        self.decide(entries, out);
+        if let Some(proposer) = ballot.proposer
+            && progress.below > self.claimed.0
+        {
+            self.claimed = (progress.below, proposer.node);
+        }
+        self.want_fetch(out);
+    }
+
+    fn want_fetch(&mut self, out: &mut Out<Self>) {
+        if self.below < self.claimed.0 {
+            let after = self.timing.fetch_after * (1 << self.fetches.min(8));
+            let after = after.min(self.timing.fetch_after_max);
+            out.set_timer(Timer::Fetch, after, after * 2);
+        } else {
+            self.fetches = 0;
+            out.cancel_timer(Timer::Fetch);
+        }
+    }
+
+    fn fetch(&mut self, out: &mut Out<Self>) {
+        if self.below >= self.claimed.0 {
+            return;
+        }
+        // First whoever made the claim, then everybody in turn.
+        let others = self.others();
+        let node = match self.fetches as usize {
+            0 if self.claimed.1 != self.me => self.claimed.1,
+            n if !others.is_empty() => others[n % others.len()],
+            _ => return,
+        };
+        self.fetches += 1;
+        let (from, below) = (self.below, self.claimed.0);
+        out.send(Outbound::Learner(node, Message::Learn { from, below }));
+        self.want_fetch(out);
+    }
+
+    fn on_learn(&mut self, asker: NodeId, from: Slot, below: Slot, out: &mut Out<Self>) {
+        let (mut entries, mut bytes) = (vec![], 0);
+        for (slot, value) in self.chosen.range(from..below.max(from)) {
+            bytes += value.as_ref().map_or(0, |proposal| proposal.command.len());
+            let full = bytes > TAUGHT_BYTES_MAX || entries.len() == TAUGHT_ENTRIES_MAX;
+            if full && !entries.is_empty() {
+                break;
+            }
+            entries.push((*slot, value.clone()));
+        }
+        if entries.is_empty() && from < self.forgotten {
+            out.alarm(format!("{asker} asks for slot {from}, forgotten below {}", self.forgotten));
+        }
+        if !entries.is_empty() {
+            out.send(Outbound::Learner(asker, Message::Taught { entries }));
+        }
+    }
+
+    fn on_taught(&mut self, entries: Vec<Entry>, out: &mut Out<Self>) {
+        let before = self.below;
+        self.decide(entries, out);
+        if self.below > before {
+            self.fetches = 0;
+            // More is missing: ask on at once.
+            self.fetch(out);
+        }
+    }
+
+    fn teach(&mut self, node: NodeId, slots: Vec<Slot>, out: &mut Out<Self>) {
+        let known = slots
+            .into_iter()
+            .filter_map(|slot| self.chosen.get(&slot).map(|value| (slot, value.clone())));
+        let entries: Vec<Entry> = known.collect();
+        if !entries.is_empty() {
+            out.send(Outbound::Learner(node, Message::Taught { entries }));
+        }
+    }
+
+    fn on_report(&mut self, report: Report, out: &mut Out<Self>) {
+        match report {
+            Report::Voted { ballot, round, entries, progress } => {
+                self.on_ballot(ballot, out);
+                for (slot, _) in &entries {
+                    self.heard_of(*slot);
+                }
+                if ballot == self.ballot {
+                    if round <= self.through {
+                        self.decide(entries, out);
+                    } else {
+                        self.voted.insert(round, entries);
+                    }
+                }
+                self.on_progress(ballot, progress, out);
+            }
+            Report::Recalled { votes, marks, forgotten } => {
+                let marks: BTreeMap<Ballot, Round> = marks.into_iter().collect();
+                self.forgotten = self.forgotten.max(forgotten);
+                self.below = self.below.max(self.forgotten);
+                self.claimed.0 = self.claimed.0.max(self.below);
+                self.heard_of(Slot(forgotten.0.saturating_sub(1)));
+                if let Some(newest) = votes.iter().map(|(_, vote)| vote.ballot).max() {
+                    self.on_ballot(newest, out);
+                }
+                let mut known = vec![];
+                for (slot, vote) in votes {
+                    self.heard_of(slot);
+                    let through = marks.get(&vote.ballot).copied().unwrap_or_default();
+                    let heard = if vote.ballot == self.ballot { self.through } else { Round(0) };
+                    if vote.round <= through.max(heard) {
+                        known.push((slot, vote.value));
+                    } else if vote.ballot == self.ballot {
+                        self.voted.entry(vote.round).or_default().push((slot, vote.value));
+                    }
+                }
+                let mark = marks.get(&self.ballot).copied().unwrap_or_default();
+                self.through = self.through.max(mark);
+                self.decide(known, out);
+                // Also when nothing is new: the proposer waits for an answer, the rsm for us.
+                self.tell_decided(out);
+                out.send(Outbound::Log(Event::SubscribeAgain));
+            }
+        }
+    }
+
+    fn tell_decided(&mut self, out: &mut Out<Self>) {
+        let slots = self.chosen.range(self.below..);
+        let slots = slots.map(|(slot, v)| (*slot, v.as_ref().map(|p| p.id))).collect();
+        let below = self.below;
+        out.send(Outbound::Proposer(self.me, Notice::Decided { slots, below }));
+        out.send(Outbound::Proposer(self.me, Notice::Forgotten { below: self.forgotten }));
+    }
+
+    fn on_done_here(&mut self, below: Slot, out: &mut Out<Self>) {
+        let own = self.done.entry(self.me).or_default();
+        if below > *own {
+            *own = below;
+            self.done_tries = 0;
+            let after = self.timing.done_after;
+            out.set_timer(Timer::Done, after, after * 2);
+            self.forget(out);
+        }
+    }
+
+    fn tell_done(&mut self, out: &mut Out<Self>) {
+        let below = self.done.get(&self.me).copied().unwrap_or_default();
+        let deaf = |node: &NodeId| self.done_heard.get(node).is_none_or(|heard| *heard < below);
+        let deaf: Vec<NodeId> = self.others().into_iter().filter(deaf).collect();
+        for node in &deaf {
+            out.send(Outbound::Learner(*node, Message::Done { below }));
+        }
+        if !deaf.is_empty() {
+            self.done_tries += 1;
+            let after = self.timing.done_after * (1 << self.done_tries.min(12));
+            let after = after.min(self.timing.done_after_max);
+            out.set_timer(Timer::Done, after, after * 2);
+        }
+    }
+
+    fn on_done_there(&mut self, node: NodeId, below: Slot, out: &mut Out<Self>) {
+        if !self.nodes.contains(&node) {
+            out.alarm(format!("{node} is no member, yet speaks of what it has done"));
+            return;
+        }
+        let known = self.done.entry(node).or_default();
+        if below > *known {
+            *known = below;
+            self.forget(out);
+        }
+    }
+
+    /// Forgets what no member needs. A member that has never said so needs everything.
+    fn forget(&mut self, out: &mut Out<Self>) {
+        let needs = |node: &NodeId| self.done.get(node).copied().unwrap_or_default();
+        let min = self.nodes.iter().map(needs).min().unwrap_or_default();
+        if min <= self.forgotten {
+            return;
+        }
+        self.forgotten = min;
+        self.chosen = self.chosen.split_off(&min);
+        for entries in self.voted.values_mut() {
+            entries.retain(|(slot, _)| *slot >= min);
+        }
+        self.voted.retain(|_, entries| !entries.is_empty());
+        if min > self.below {
+            self.below = min;
+            while self.chosen.contains_key(&self.below) {
+                self.below = self.below.next();
+            }
+        }
+        self.heard_of(Slot(min.0.saturating_sub(1)));
+        out.send(Outbound::Acceptor(ToAcceptor::Forget { below: min }));
+        out.send(Outbound::Proposer(self.me, Notice::Forgotten { below: min }));
+    }
+
+    fn on_log(&mut self, request: Request, out: &mut Out<Self>) {
+        match request {
+            Request::Subscribe { from } => {
+                let from = Slot(from.0);
+                if from < self.forgotten {
+                    out.alarm(format!("asked for slot {from}, forgotten below {}", self.forgotten));
+                }
+                self.next = Some(from);
+                // A checkpoint may know more than our acceptor's votes show.
+                if from > self.below {
+                    self.below = from;
+                    while self.chosen.contains_key(&self.below) {
+                        self.below = self.below.next();
+                    }
+                    self.heard_of(Slot(from.0.saturating_sub(1)));
+                    self.tell_decided(out);
+                }
+                self.hand_over(out);
+            }
+            Request::Forget { through } => self.on_done_here(Slot(through.0).next(), out),
+            Request::Propose(_) | Request::ReadBarrier { .. } => {
+                out.alarm("the learner was asked to propose".into());
+            }
+        }
+    }
+}
+
+impl Core for Learner {
+    type Inbound = Message;
+    type Outbound = Outbound;
+    type Timer = Timer;
+    type Record = Never;
+
+    fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
+        match message {
+            Message::Report(report) => self.on_report(report, out),
+            Message::Announce { ballot, progress } => {
+                self.on_progress(ballot, progress, out);
+                out.send(Outbound::Proposer(from.node, Notice::Known { ballot, progress }));
+            }
+            Message::Inform { ballot, progress } => self.on_progress(ballot, progress, out),
+            Message::Decided { entries } => self.decide(entries, out),
+            Message::Learn { from: first, below } => self.on_learn(from.node, first, below, out),
+            Message::Teach { node, slots } => self.teach(node, slots, out),
+            Message::Taught { entries } => self.on_taught(entries, out),
+            Message::Done { below } => {
+                self.on_done_there(from.node, below, out);
+                let own = self.done.get(&self.me).copied().unwrap_or_default();
+                let answer = Message::DoneToo { heard: below, below: own };
+                out.send(Outbound::Learner(from.node, answer));
+            }
+            Message::DoneToo { heard, below } => {
+                let known = self.done_heard.entry(from.node).or_default();
+                *known = (*known).max(heard);
+                self.on_done_there(from.node, below, out);
+            }
+            Message::AskDecided => self.tell_decided(out),
+            Message::Log(request) => self.on_log(request, out),
+            Message::Library(Library::Done(slot)) => self.on_done_here(slot.next(), out),
+            Message::Library(Library::Ask { slot, reply }) => out.send(Outbound::Answer(
+                reply,
+                View { fate: self.fate(slot), min: self.forgotten, bound: self.bound },
+            )),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out<Self>) {
+        match timer {
+            Timer::Fetch => self.fetch(out),
+            Timer::Done => self.tell_done(out),
+        }
+    }
+
+    fn invariants(&self) {
+        assert!(
+            self.voted.first_key_value().is_none_or(|(round, _)| *round > self.through),
+            "L2: a round that is chosen still waits"
+        );
+        assert!(
+            self.chosen.first_key_value().is_none_or(|(slot, _)| *slot >= self.forgotten),
+            "L3: a forgotten slot is kept"
+        );
+        assert!(self.next.is_none_or(|next| next <= self.below), "L4: handed over too much");
+        if self.holes == Holes::Filled {
+            assert!(self.below.0 >= 1, "L5: a log begins at 1");
+        }
+    }
+}

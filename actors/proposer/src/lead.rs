@@ -1,0 +1,538 @@
+//! Phase 2: one ballot, any number of slots, a bounded number of Accept messages under way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use quorate_acceptor::{Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot};
+use quorate_learner::{Holes, Message as ToLearner};
+use quorate_protocol::{NodeId, Out, log::ProposalId};
+
+use crate::{
+    campaign::Campaign,
+    core::{Config, Outbound, Proposer, Timer},
+    messages::{Message, Wish},
+};
+
+/// Chosen proposals remembered, so that one that is forwarded again is not proposed again.
+const RECENT_MAX: usize = 8192;
+/// Rounds repeated to one member at one time.
+const RESEND_ROUNDS_MAX: usize = 16;
+/// Questions about our ballot under way at one time; reads that come meanwhile share the next.
+const CONFIRMS_MAX: usize = 2;
+
+/// An Accept message that was sent.
+struct Sent {
+    entries: Vec<Entry>,
+    /// What the message said to be chosen.
+    carried: Round,
+    votes: BTreeSet<NodeId>,
+    chosen: bool,
+    /// Who has forwarded something in it and waits to hear of it.
+    waiters: BTreeSet<NodeId>,
+}
+
+/// What is known of another member.
+#[derive(Default)]
+struct Peer {
+    /// Through which round it was told that everything is chosen.
+    told: Round,
+    /// Through which round it is known to have heard so.
+    known: Round,
+    down: bool,
+    /// Resend timers to let pass before it is spoken to again, and how many that was last time.
+    pause: u32,
+    last_pause: u32,
+}
+
+/// A question about our ballot, on behalf of reads.
+struct Confirm {
+    asks: Vec<(NodeId, ProposalId)>,
+    acks: BTreeSet<NodeId>,
+    from: Slot,
+}
+
+/// A ballot that a majority has promised.
+pub(crate) struct Lead {
+    ballot: Ballot,
+    me: NodeId,
+    holes: Holes,
+    next_slot: Slot,
+    last_round: Round,
+    /// Rounds that are not chosen, or not accepted by everybody.
+    rounds: BTreeMap<Round, Sent>,
+    in_flight: usize,
+    /// Every round through this one is chosen.
+    through: Round,
+    /// Every slot below is chosen. Stays 0 where slots are instances.
+    below: Slot,
+    /// First slot above what phase 1 brought up: reads must wait for all below.
+    recovered: Slot,
+    queue: VecDeque<(Wish, Option<NodeId>)>,
+    /// Proposals in the queue or under way.
+    held: BTreeSet<ProposalId>,
+    /// The labs' library only: instances in the queue or under way.
+    held_slots: BTreeSet<Slot>,
+    recent: BTreeSet<ProposalId>,
+    recent_order: VecDeque<ProposalId>,
+    /// Who asked again for something that is chosen already.
+    inform_again: BTreeSet<NodeId>,
+    peers: BTreeMap<NodeId, Peer>,
+    asks: Vec<(NodeId, ProposalId)>,
+    confirms: BTreeMap<u64, Confirm>,
+    last_confirm: u64,
+    own_answers: Vec<(ProposalId, Slot)>,
+    resend_armed: bool,
+    /// What had been sent when the resend timer was set: only that is old enough to be repeated.
+    old_round: Round,
+    old_confirm: u64,
+    /// The last round that was sent.
+    sent_through: Round,
+}
+
+impl Lead {
+    /// Begins to lead. What phase 1 showed is proposed again first; `first` is the first slot that
+    /// is not known to be chosen.
+    pub(crate) fn new(
+        config: &Config,
+        campaign: Campaign,
+        first: Slot,
+        down: &BTreeSet<NodeId>,
+    ) -> Self {
+        let ballot = campaign.ballot();
+        let mut votes = campaign.into_votes();
+        let votes = votes.split_off(&first);
+        let me = config.me.node;
+        let peers = config.nodes.iter().filter(|node| **node != me);
+        let peer = |node: &NodeId| Peer { down: down.contains(node), ..Peer::default() };
+        let end = votes.last_key_value().map_or(first, |(slot, _)| slot.next());
+        let mut lead = Lead {
+            ballot,
+            me,
+            holes: config.holes,
+            next_slot: end,
+            last_round: Round(0),
+            rounds: BTreeMap::new(),
+            in_flight: 0,
+            through: Round(0),
+            below: if config.holes == Holes::Filled { first } else { Slot(0) },
+            recovered: end,
+            queue: VecDeque::new(),
+            held: BTreeSet::new(),
+            held_slots: BTreeSet::new(),
+            recent: BTreeSet::new(),
+            recent_order: VecDeque::new(),
+            inform_again: BTreeSet::new(),
+            peers: peers.map(|node| (*node, peer(node))).collect(),
+            asks: vec![],
+            confirms: BTreeMap::new(),
+            last_confirm: 0,
+            own_answers: vec![],
+            resend_armed: false,
+            old_round: Round(0),
+            old_confirm: 0,
+            sent_through: Round(0),
+        };
+        lead.recover(config, first, votes.into_iter().map(|(slot, vote)| (slot, vote.value)));
+        lead
+    }
+
+    /// Lines up what phase 1 showed, in rounds of bounded size, holes filled with no-ops.
+    fn recover(&mut self, config: &Config, first: Slot, votes: impl Iterator<Item = Entry>) {
+        let mut expected = first;
+        let (mut entries, mut bytes) = (vec![], 0);
+        for (slot, value) in votes {
+            while self.holes == Holes::Filled && expected < slot {
+                entries.push((expected, None));
+                expected = expected.next();
+            }
+            expected = slot.next();
+            if let Some(proposal) = &value {
+                self.held.insert(proposal.id);
+                bytes += proposal.command.len();
+            }
+            self.held_slots.insert(slot);
+            entries.push((slot, value));
+            if bytes > config.limits.bytes_per_round_max
+                || entries.len() >= config.limits.entries_per_round_max
+            {
+                self.line_up(std::mem::take(&mut entries), BTreeSet::new());
+                bytes = 0;
+            }
+        }
+        if !entries.is_empty() {
+            self.line_up(entries, BTreeSet::new());
+        }
+    }
+
+    pub(crate) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { through: self.through, below: self.below }
+    }
+
+    fn members(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().chain([self.me]).collect()
+    }
+
+    /// Adds a wish, unless it is being looked after already. `from` waits to hear of it.
+    pub(crate) fn enqueue(&mut self, wish: Wish, from: Option<NodeId>) {
+        let from = from.filter(|node| *node != self.me);
+        let id = wish.proposal.id;
+        if self.recent.contains(&id) {
+            self.inform_again.extend(from);
+            return;
+        }
+        if let Some(slot) = wish.slot {
+            if !self.held_slots.insert(slot) {
+                let holds = |sent: &&mut Sent| sent.entries.iter().any(|(s, _)| *s == slot);
+                if let Some(sent) = self.rounds.values_mut().find(holds) {
+                    if sent.chosen {
+                        self.inform_again.extend(from);
+                    }
+                    sent.waiters.extend(from);
+                }
+                return;
+            }
+        } else if self.held.contains(&id) {
+            return;
+        }
+        self.held.insert(id);
+        self.queue.push_back((wish, from));
+    }
+
+    /// A read wants to know from where on it is linearizable.
+    pub(crate) fn ask(&mut self, from: NodeId, id: ProposalId) {
+        if !self.asks.contains(&(from, id)) {
+            self.asks.push((from, id));
+        }
+    }
+
+    pub(crate) fn take_own_answers(&mut self) -> Vec<(ProposalId, Slot)> {
+        std::mem::take(&mut self.own_answers)
+    }
+
+    /// Gives a round its number, without sending it.
+    fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
+        self.last_round = self.last_round.next();
+        let votes = BTreeSet::new();
+        let sent = Sent { entries, carried: Round(0), votes, chosen: false, waiters };
+        self.rounds.insert(self.last_round, sent);
+        self.in_flight += 1;
+        self.last_round
+    }
+
+    /// Sends what the bounds allow: recovered rounds, wishes, questions about the ballot.
+    pub(crate) fn pump(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        let unsent: Vec<Round> = self.unsent().collect();
+        for round in unsent {
+            self.send_round(round, out);
+        }
+        while self.in_flight < config.limits.rounds_in_flight_max && !self.queue.is_empty() {
+            let (entries, waiters) = self.next_batch(config);
+            if entries.is_empty() {
+                break;
+            }
+            let round = self.line_up(entries, waiters);
+            self.send_round(round, out);
+        }
+        if !self.asks.is_empty() && self.confirms.len() < CONFIRMS_MAX {
+            self.last_confirm += 1;
+            let id = self.last_confirm;
+            let asks = std::mem::take(&mut self.asks);
+            let from = self.below.max(self.recovered);
+            self.confirms.insert(id, Confirm { asks, acks: BTreeSet::new(), from });
+            let message = ToAcceptor::Confirm { ballot: self.ballot, id };
+            out.send(Outbound::Acceptors(self.members(), message));
+        }
+        self.arm_resend(config, out);
+    }
+
+    /// Rounds that phase 1 lined up and that have not been sent.
+    fn unsent(&self) -> impl Iterator<Item = Round> + '_ {
+        let first = self.sent_through.next();
+        self.rounds.range(first..).filter(|(_, sent)| !sent.chosen).map(|(round, _)| *round)
+    }
+
+    fn next_batch(&mut self, config: &Config) -> (Vec<Entry>, BTreeSet<NodeId>) {
+        let (mut entries, mut waiters, mut bytes) = (vec![], BTreeSet::new(), 0);
+        while let Some((wish, _)) = self.queue.front() {
+            bytes += wish.proposal.command.len();
+            let full = bytes > config.limits.bytes_per_round_max
+                || entries.len() >= config.limits.entries_per_round_max;
+            if full && !entries.is_empty() {
+                break;
+            }
+            let Some((wish, from)) = self.queue.pop_front() else { break };
+            let slot = wish.slot.unwrap_or(self.next_slot);
+            self.next_slot = self.next_slot.max(slot.next());
+            waiters.extend(from);
+            entries.push((slot, Some(wish.proposal)));
+        }
+        (entries, waiters)
+    }
+
+    fn send_round(&mut self, round: Round, out: &mut Out<Proposer>) {
+        let (progress, members) = (self.progress(), self.members());
+        self.sent_through = self.sent_through.max(round);
+        let Some(sent) = self.rounds.get_mut(&round) else { return };
+        sent.carried = progress.through;
+        let entries = sent.entries.clone();
+        let message = ToAcceptor::Accept { ballot: self.ballot, round, entries, progress };
+        out.send(Outbound::Acceptors(members, message));
+        for peer in self.peers.values_mut() {
+            peer.told = peer.told.max(progress.through);
+        }
+    }
+
+    pub(crate) fn on_accepted(
+        &mut self,
+        config: &Config,
+        from: NodeId,
+        round: Round,
+        out: &mut Out<Proposer>,
+    ) {
+        let Some(sent) = self.rounds.get_mut(&round) else { return };
+        if !config.nodes.contains(&from) {
+            out.alarm(format!("{from} is no member, yet votes"));
+            return;
+        }
+        sent.votes.insert(from);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.known = peer.known.max(sent.carried);
+            (peer.pause, peer.last_pause) = (0, 0);
+        }
+        if !sent.chosen && sent.votes.len() >= config.quorum() {
+            sent.chosen = true;
+            self.in_flight -= 1;
+            let entries = sent.entries.clone();
+            for (slot, value) in &entries {
+                self.held_slots.remove(slot);
+                if let Some(proposal) = value {
+                    self.held.remove(&proposal.id);
+                    self.recent.insert(proposal.id);
+                    self.recent_order.push_back(proposal.id);
+                }
+            }
+            while self.recent_order.len() > RECENT_MAX {
+                if let Some(id) = self.recent_order.pop_front() {
+                    self.recent.remove(&id);
+                }
+            }
+            out.send(Outbound::Learner(self.me, ToLearner::Decided { entries }));
+            self.advance(config, out);
+        }
+        self.drop_rounds(config);
+    }
+
+    /// Moves up what is chosen without gaps; says so to who waits, on the next Accept if there is
+    /// one, else by itself.
+    fn advance(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        let mut waiters = BTreeSet::new();
+        while let Some(sent) = self.rounds.get_mut(&self.through.next()).filter(|s| s.chosen) {
+            self.through = self.through.next();
+            waiters.append(&mut sent.waiters);
+            if let (Holes::Filled, Some((slot, _))) = (self.holes, sent.entries.last()) {
+                self.below = self.below.max(slot.next());
+            }
+        }
+        self.pump(config, out);
+        waiters.append(&mut self.inform_again);
+        self.inform(waiters, out);
+        if self.peers.values().any(|peer| peer.told < self.through) {
+            let linger = config.timing.linger;
+            out.set_timer(Timer::Linger, linger, linger);
+        }
+    }
+
+    /// Tells those who wait and have not heard it otherwise.
+    fn inform(&mut self, waiters: BTreeSet<NodeId>, out: &mut Out<Proposer>) {
+        let (ballot, progress) = (self.ballot, self.progress());
+        for node in waiters {
+            if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.told < progress.through) {
+                peer.told = progress.through;
+                out.send(Outbound::Learner(node, ToLearner::Inform { ballot, progress }));
+            }
+        }
+    }
+
+    /// Answers those who forwarded again what is chosen already: the first answer was lost.
+    pub(crate) fn inform_again(&mut self, out: &mut Out<Proposer>) {
+        let (ballot, progress) = (self.ballot, self.progress());
+        for node in std::mem::take(&mut self.inform_again) {
+            out.send(Outbound::Learner(node, ToLearner::Inform { ballot, progress }));
+        }
+    }
+
+    /// Announces what is chosen to every member that has not been told.
+    pub(crate) fn announce(&mut self, out: &mut Out<Proposer>) {
+        let (ballot, progress) = (self.ballot, self.progress());
+        for (node, peer) in &mut self.peers {
+            if peer.told < progress.through && !peer.down {
+                peer.told = progress.through;
+                out.send(Outbound::Learner(*node, ToLearner::Announce { ballot, progress }));
+            }
+        }
+    }
+
+    /// Forgets rounds that everybody has, and the oldest beyond the bound.
+    fn drop_rounds(&mut self, config: &Config) {
+        let all = config.nodes.len();
+        while let Some((round, sent)) = self.rounds.first_key_value() {
+            let too_many =
+                self.holes == Holes::Filled && self.rounds.len() > config.limits.rounds_kept_max;
+            if *round > self.through || !(sent.votes.len() == all || too_many) {
+                break;
+            }
+            self.rounds.pop_first();
+        }
+    }
+
+    pub(crate) fn forget(&mut self, below: Slot) {
+        let members = self.members();
+        for sent in self.rounds.values_mut().filter(|sent| sent.chosen) {
+            sent.entries.retain(|(slot, _)| *slot >= below);
+            if sent.entries.is_empty() {
+                // Everybody has its effect.
+                sent.votes.extend(members.iter().copied());
+            }
+        }
+        self.queue.retain(|(wish, _)| wish.slot.is_none_or(|slot| slot >= below));
+        self.held_slots = self.held_slots.split_off(&below);
+    }
+
+    pub(crate) fn on_known(&mut self, from: NodeId, progress: Progress) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.known = peer.known.max(progress.through);
+            (peer.pause, peer.last_pause) = (0, 0);
+        }
+    }
+
+    pub(crate) fn on_confirmed(
+        &mut self,
+        config: &Config,
+        from: NodeId,
+        id: u64,
+        out: &mut Out<Proposer>,
+    ) {
+        let Some(confirm) = self.confirms.get_mut(&id) else { return };
+        if config.nodes.contains(&from) {
+            confirm.acks.insert(from);
+        }
+        if confirm.acks.len() < config.quorum() {
+            return;
+        }
+        let Some(Confirm { asks, from, .. }) = self.confirms.remove(&id) else { return };
+        let (ballot, progress) = (self.ballot, self.progress());
+        for (node, id) in asks {
+            if node == self.me {
+                self.own_answers.push((id, from));
+            } else {
+                let message = Message::Barrier { id, ballot, progress, from };
+                out.send(Outbound::Proposer(node, message));
+            }
+        }
+        self.pump(config, out);
+    }
+
+    pub(crate) fn on_link(&mut self, node: NodeId, up: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.down = !up;
+            (peer.pause, peer.last_pause) = (0, 0);
+        }
+    }
+
+    fn owes(&self, node: NodeId, peer: &Peer) -> bool {
+        !peer.down
+            && (peer.known < self.through
+                || self.rounds.values().any(|sent| !sent.votes.contains(&node))
+                || self.confirms.values().any(|confirm| !confirm.acks.contains(&node)))
+    }
+
+    /// Sets the resend timer if something said is not acknowledged and it is not set.
+    pub(crate) fn arm_resend(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        let own = self.rounds.values().any(|sent| !sent.votes.contains(&self.me))
+            || !self.confirms.is_empty();
+        let owed = own || self.peers.iter().any(|(node, peer)| self.owes(*node, peer));
+        if owed && !self.resend_armed {
+            self.resend_armed = true;
+            self.old_round = self.last_round;
+            self.old_confirm = self.last_confirm;
+            let after: Duration = config.timing.resend;
+            out.set_timer(Timer::Resend, after, after * 2);
+        }
+    }
+
+    /// The resend timer has run out: repeats what was said before it was set.
+    pub(crate) fn resend(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        self.resend_armed = false;
+        let pause_max = (config.timing.backoff_max.as_micros()
+            / config.timing.resend.as_micros().max(1))
+        .max(1) as u32;
+        let mut now = vec![self.me];
+        let owing: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(node, peer)| self.owes(**node, peer))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in owing {
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
+            if peer.pause > 0 {
+                peer.pause -= 1;
+                continue;
+            }
+            peer.last_pause = (peer.last_pause * 2 + 1).min(pause_max);
+            peer.pause = peer.last_pause;
+            now.push(node);
+        }
+        for node in now {
+            self.resend_to(node, out);
+        }
+        self.arm_resend(config, out);
+    }
+
+    /// A link is back: whatever was sent meanwhile is lost.
+    pub(crate) fn resend_all_to(&mut self, node: NodeId, out: &mut Out<Proposer>) {
+        self.old_round = self.last_round;
+        self.old_confirm = self.last_confirm;
+        self.resend_to(node, out);
+    }
+
+    /// Repeats to one member what it has not acknowledged and what is old enough.
+    pub(crate) fn resend_to(&mut self, node: NodeId, out: &mut Out<Proposer>) {
+        let (ballot, progress) = (self.ballot, self.progress());
+        let (old, old_confirm) = (self.old_round, self.old_confirm);
+        let mut said = false;
+        let rounds = self.rounds.range_mut(..=old).filter(|(_, s)| !s.votes.contains(&node));
+        for (round, sent) in rounds.take(RESEND_ROUNDS_MAX) {
+            let (round, entries) = (*round, sent.entries.clone());
+            said = true;
+            let message = ToAcceptor::Accept { ballot, round, entries, progress };
+            out.send(Outbound::Acceptors(vec![node], message));
+        }
+        for (id, _) in self.confirms.range(..=old_confirm).filter(|(_, c)| !c.acks.contains(&node))
+        {
+            let message = ToAcceptor::Confirm { ballot, id: *id };
+            out.send(Outbound::Acceptors(vec![node], message));
+        }
+        if let Some(peer) = self.peers.get_mut(&node) {
+            if !said && peer.known < progress.through {
+                out.send(Outbound::Learner(node, ToLearner::Announce { ballot, progress }));
+            }
+            peer.told = peer.told.max(progress.through);
+        }
+    }
+
+    pub(crate) fn invariants(&self) {
+        let in_flight = self.rounds.values().filter(|sent| !sent.chosen).count();
+        assert_eq!(in_flight, self.in_flight, "P4: rounds under way");
+        assert!(self.through <= self.last_round, "P5: chosen through a round that was never sent");
+        for (round, sent) in self.rounds.range(..=self.through) {
+            assert!(sent.chosen, "P5: round {round} is below `through` and not chosen");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What an rsm hears and answers. Plain data.
+
+use std::fmt;
+
+use quorate_persistence::FileEvent;
+use quorate_protocol::log::Event;
+use quorate_stage::Outlet;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::StateMachine;
+
+/// A command, and whose it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request<C> {
+    /// The client, by a number drawn at random.
+    pub client_id: u64,
+    /// Which of its commands; never used for another one.
+    pub serial: u64,
+    /// The client waits for nothing below this serial.
+    pub acked_below: u64,
+    /// The command.
+    pub command: C,
+}
+
+/// Commands submitted together. They are answered one by one.
+pub struct Submit<M: StateMachine> {
+    /// Each with a token that comes back in its answer.
+    pub requests: Vec<(u64, Request<M::Command>)>,
+    /// Where the answers go.
+    pub reply: Outlet<Answers<M::Reply>>,
+}
+
+/// Answers, each with the token of its request.
+pub type Answers<R> = Vec<(u64, Outcome<R>)>;
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome<R> {
+    /// It was applied, once, and this is the answer.
+    Done(R),
+    /// It was applied before, once; the answer is not kept any more.
+    Forgotten,
+    /// It was not, and will not be, carried out: too much is under way here.
+    Busy,
+    /// The node stops. A command that changes something may still be carried out.
+    Stopped,
+}
+
+/// What an rsm can be told.
+pub enum Message<M: StateMachine> {
+    /// From a service: carry these out.
+    Submit(Submit<M>),
+    /// From the engine.
+    Engine(Event),
+    /// From the files.
+    File(FileEvent),
+    /// From the node: it stops; let everybody go who waits.
+    Stop,
+    /// From whoever looks: where are you?
+    AskStatus(Outlet<Status>),
+}
+
+/// Where a replica stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who leads, as far as is known here.
+    pub leader: Option<u32>,
+    /// Last index applied.
+    pub applied: u64,
+    /// Last index in a durable checkpoint.
+    pub checkpointed: u64,
+    /// Commands applied here since the start, duplicates not counted.
+    pub commands: u64,
+    /// Duplicates found here since the start.
+    pub duplicates: u64,
+    /// Commands and reads that wait.
+    pub waiting: u64,
+    /// Whether the state has been recovered.
+    pub ready: bool,
+}
+
+impl<M: StateMachine> quorate_stage::Message for Message<M> {
+    const KINDS: &'static [&'static str] = &["Submit", "Engine", "File", "Stop", "AskStatus"];
+
+    fn kind(&self) -> usize {
+        match self {
+            Message::Submit(_) => 0,
+            Message::Engine(_) => 1,
+            Message::File(_) => 2,
+            Message::Stop => 3,
+            Message::AskStatus(_) => 4,
+        }
+    }
+}
+
+impl<M: StateMachine> From<Event> for Message<M> {
+    fn from(event: Event) -> Self {
+        Message::Engine(event)
+    }
+}
+
+impl<M: StateMachine> From<FileEvent> for Message<M> {
+    fn from(event: FileEvent) -> Self {
+        Message::File(event)
+    }
+}
+
+impl<M: StateMachine> fmt::Display for Message<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Submit(submit) => {
+                write!(f, "Submit")?;
+                for (_, request) in submit.requests.iter().take(4) {
+                    write!(f, " {:04x}.{}", request.client_id & 0xffff, request.serial)?;
+                }
+                match submit.requests.len() {
+                    0..=4 => Ok(()),
+                    n => write!(f, " and {} more", n - 4),
+                }
+            }
+            Message::Engine(Event::Chosen(chosen)) => match (chosen.first(), chosen.last()) {
+                (Some(first), Some(last)) => write!(f, "Chosen {}..{}", first.index, last.index),
+                _ => f.write_str("Chosen nothing"),
+            },
+            Message::Engine(Event::Barrier { id, from }) => write!(f, "Barrier {id} from={from}"),
+            Message::Engine(Event::Role { leader: Some(node) }) => write!(f, "Role leader={node}"),
+            Message::Engine(Event::Role { leader: None }) => f.write_str("Role leader=?"),
+            Message::Engine(Event::SubscribeAgain) => f.write_str("SubscribeAgain"),
+            Message::Engine(Event::ProposeAgain) => f.write_str("ProposeAgain"),
+            Message::File(FileEvent::Loaded(content)) => {
+                write!(f, "Loaded {} bytes", content.as_ref().map_or(0, |bytes| bytes.len()))
+            }
+            Message::File(FileEvent::Saved { id, bytes }) => write!(f, "Saved #{id} {bytes} bytes"),
+            Message::Stop => f.write_str("Stop"),
+            Message::AskStatus(_) => f.write_str("AskStatus"),
+        }
+    }
+}
