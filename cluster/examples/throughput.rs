@@ -39,7 +39,7 @@ fn member(node: u32) -> Member {
 
 fn start(id: u32, listen: TcpListener, peer: (u32, SocketAddr), port: Count) -> ClusterHandle {
     let fatal = |fatal: quorate_stage::Fatal| panic!("{fatal}");
-    let node = Node::new(NodeId(id), 1, Limits::default(), fatal, None);
+    let node = Node::new(NodeId(id), 0, 1, Limits::default(), fatal, None);
     let port: Arc<dyn Port> = Arc::new(port);
     spawn(
         &node,

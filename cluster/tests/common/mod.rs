@@ -183,7 +183,7 @@ impl Plan {
         let address = listen.local_addr().unwrap();
         let limits = Limits { restarts_max: self.panics_max, ..Limits::default() };
         let died = |fatal: quorate_stage::Fatal| panic!("{fatal}");
-        let node = Node::new(id, 7, limits, died, None);
+        let node = Node::new(id, 0, 7, limits, died, None);
         let (put, inbox) = unbounded_channel();
         let (tell, events) = unbounded_channel();
         let (ask, mut asked) = unbounded_channel::<Vec<Member>>();
