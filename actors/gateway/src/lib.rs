@@ -1,7 +1,7 @@
 //! The gateway: the Redis protocol, RESP2 and RESP3, in front of the clerk.
 //!
-//! What is here is pure: bytes and outcomes in, operations and bytes out. The shell owns the sockets
-//! and the mailbox.
+//! What is here is pure: bytes and outcomes in, operations and bytes out. The shell owns the
+//! sockets and the mailbox.
 //!
 //! ```text
 //!   socket          Connection            clerk

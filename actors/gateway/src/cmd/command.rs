@@ -107,7 +107,11 @@ fn describe(spec: &Spec) -> Value {
         statuses(categories(spec)),
         Value::Set(Vec::new()),
         Value::Set(spec.keys.into_iter().map(|keys| key_spec(spec, keys)).collect()),
-        Value::Array(spec.subcommands.iter().map(describe).collect()),
+        match spec.subcommands {
+            // Redis has an array of them, and a set of none.
+            [] => Value::Set(Vec::new()),
+            subcommands => Value::Array(subcommands.iter().map(describe).collect()),
+        },
     ])
 }
 

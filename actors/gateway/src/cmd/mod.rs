@@ -1,8 +1,8 @@
 //! Requests to actions: what each command asks for, and how its answer looks.
 //!
-//! One table ([`table`]) names every command with its arity, flags and keys, and the function that
-//! reads its arguments. Such a function either answers at once, from the connection and the node, or
-//! gives an operation for the clerk together with the shape of the answer ([`Shape`]).
+//! One table (`table.rs`) names every command with its arity, flags and keys, and the function that
+//! reads its arguments. Such a function either answers at once, from the connection and the node,
+//! or gives an operation for the clerk together with the shape of the answer ([`Shape`]).
 
 mod args;
 mod client;

@@ -20,7 +20,8 @@ fn time(call: &mut Call<'_>) -> Parsed {
     Ok(Action::Answer(Value::Array(parts.into())))
 }
 
-/// Answered behind the writes before it, which then are on a majority: there is nothing to wait for.
+/// Answered behind the writes before it, which then are on a majority: there is nothing to wait
+/// for.
 fn wait(call: &mut Call<'_>) -> Parsed {
     call.integer(1)?;
     match call.integer(2) {

@@ -2,8 +2,8 @@
 //!
 //! Client libraries send a command again by themselves when its error begins with TRYAGAIN,
 //! CLUSTERDOWN or LOADING. These words are therefore used only for [`Outcome::Refused`], which says
-//! that the command was certainly not executed. What may have been executed is INDETERMINATE, a word
-//! that no library knows.
+//! that the command was certainly not executed. What may have been executed is INDETERMINATE, a
+//! word that no library knows.
 
 use bytes::Bytes;
 use quorate_clerk::{Outcome, Refusal};
@@ -128,8 +128,8 @@ fn bulk_or_null(value: Option<Bytes>) -> Value {
     value.map_or(Value::Null, Value::Bulk)
 }
 
-/// The bytes from `start` through `end`; a negative place counts from the end, and places beyond the
-/// value are moved to its ends.
+/// The bytes from `start` through `end`; a negative place counts from the end, and places beyond
+/// the value are moved to its ends.
 fn range(value: &Bytes, start: i64, end: i64) -> Bytes {
     let len = value.len() as i64;
     if start < 0 && end < 0 && start > end {

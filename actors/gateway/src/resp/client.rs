@@ -118,7 +118,8 @@ impl AnswerDecoder {
         &mut self.buffer
     }
 
-    /// The next answer. `None`: more bytes are needed. After an error there is nothing but that error.
+    /// The next answer. `None`: more bytes are needed. After an error there is nothing but that
+    /// error.
     pub fn decode(&mut self) -> Result<Option<Value>, AnswerError> {
         if let Some(error) = self.failed {
             return Err(error);

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 
-/// A line that begins at the front of a buffer, while it arrives: what has been searched once is not
-/// searched again.
+/// A line that begins at the front of a buffer, while it arrives: what has been searched once is
+/// not searched again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line {
     searched: usize,

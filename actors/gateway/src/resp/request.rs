@@ -5,8 +5,8 @@
 //! request holds is bounded. After a protocol error nothing that follows can be trusted; the
 //! connection answers it and ends.
 //!
-//! Like Redis, the decoder does not look at the line feed of a length line nor at the two bytes after
-//! a byte string.
+//! Like Redis, the decoder does not look at the line feed of a length line nor at the two bytes
+//! after a byte string.
 
 use std::fmt;
 
@@ -214,8 +214,8 @@ impl Decoder {
         }
     }
 
-    /// Takes a line that ends with a carriage return and a byte more; at least one byte of it is left
-    /// when it is given.
+    /// Takes a line that ends with a carriage return and a byte more; at least one byte of it is
+    /// left when it is given.
     fn length_line(&mut self, too_big: ProtocolError) -> Result<Option<Bytes>, ProtocolError> {
         match self.line.find(b'\r', LINE_BYTES_MAX, &self.buffer) {
             Found::No => Ok(None),

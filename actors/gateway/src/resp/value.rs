@@ -22,7 +22,8 @@ impl Protocol {
     }
 }
 
-/// One answer. The variants are those of RESP3; in RESP2 each has the form that Redis gives it there.
+/// One answer. The variants are those of RESP3; in RESP2 each has the form that Redis gives it
+/// there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A status, such as `OK`: one line.
@@ -37,7 +38,8 @@ pub enum Value {
     Verbatim(Bytes),
     /// Nothing. In RESP2 a null byte string.
     Null,
-    /// Nothing, in the place of an array. In RESP2 a null array; in RESP3 the same as [`Value::Null`].
+    /// Nothing, in the place of an array. In RESP2 a null array; in RESP3 the same as
+    /// [`Value::Null`].
     NullArray,
     /// Values in order.
     Array(Vec<Value>),
