@@ -1,7 +1,7 @@
 //! The key/value machine: 16384 ordered maps and the rules of every operation.
 //!
-//! The pairs lie in one map per hash slot, shared behind an `Arc`. A snapshot copies only the row of
-//! pointers; the first write to a slot after that copies that slot's map, and nothing else
+//! The pairs lie in one map per hash slot, shared behind an `Arc`. A snapshot copies only the row
+//! of pointers; the first write to a slot after that copies that slot's map, and nothing else
 //! (copy-on-write). Keys and values are copied into buffers of their own size when they are stored:
 //! what arrives is a slice of a whole batch, which must not live as long as its smallest value.
 

@@ -253,8 +253,8 @@ impl Restore {
         }
     }
 
-    /// Reads the header or one entry from the front of the input. Gives the bytes used; 0 when there
-    /// are not enough.
+    /// Reads the header or one entry from the front of the input. Gives the bytes used; 0 when
+    /// there are not enough.
     fn step(&mut self, input: &[u8]) -> Result<usize, DecodeError> {
         if self.missing.is_none() && !input.starts_with(&MAGIC[..MAGIC.len().min(input.len())]) {
             return Err(DecodeError::NotASnapshot);
