@@ -1,6 +1,6 @@
 //! The gateway: the Redis protocol, RESP2 and RESP3, in front of the clerk.
 //!
-//! What is here is pure: bytes and outcomes in, operations and bytes out. The shell owns the
+//! A [`Connection`] is pure: bytes and outcomes in, operations and bytes out. The actor owns the
 //! sockets and the mailbox.
 //!
 //! ```text
@@ -27,13 +27,17 @@
 //! most 64 KiB, a request at most 64 MiB; CONFIG SET, CLIENT KILL and CLIENT TRACKING are refused.
 //! WAIT never waits, since an acknowledged write is on a majority already.
 
+mod actor;
 pub mod cmd;
 mod connection;
+mod messages;
 mod node;
 mod order;
 pub mod resp;
 mod session;
 
+pub use actor::{Config, Counts, Gateway, Timer};
 pub use connection::{Connection, OUTPUT_BYTES_MAX, OUTSTANDING_MAX, Seq, Submission, Tally};
+pub use messages::{ConnectionId, Message, Socket, Standing};
 pub use node::{Counters, Member, NodeInfo};
 pub use session::{Replies, Session};

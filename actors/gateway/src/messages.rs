@@ -1,0 +1,95 @@
+//! What the gateway hears.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use bytes::BytesMut;
+use quorate_clerk::Outcomes;
+use quorate_protocol::NodeId;
+use tokio::{net::TcpStream, sync::Notify};
+
+/// A client's socket, shared by the gateway and the task that reads it.
+pub struct Socket {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    closed: AtomicBool,
+    /// The gateway wants more, or the socket is closed.
+    pub(crate) go_on: Notify,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Socket {
+        Socket { stream, peer, local, closed: AtomicBool::new(false), go_on: Notify::new() }
+    }
+
+    /// Nothing more is read from it or written to it.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.go_on.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+}
+
+/// Number of a connection, different for each of a node's, also across restarts of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What the gateway can be told.
+pub enum Message {
+    /// From its listener: a client has come.
+    Opened(ConnectionId, Arc<Socket>),
+    /// From the task that reads a socket.
+    Input(ConnectionId, BytesMut),
+    /// From that task: the client has gone, or will not send more.
+    Closed(ConnectionId),
+    /// From the task that writes what did not fit at once: it has.
+    Written(ConnectionId),
+    /// From the clerk. Tokens are numbers of requests.
+    Outcomes(ConnectionId, Outcomes),
+    /// From the cluster: another node answers, or does not.
+    Peer(NodeId, bool),
+    /// From the rsm: who leads, and how much is stored here.
+    Standing(Standing),
+    /// From the node: it stops. No more clients; those that are there get what is under way.
+    Stop,
+}
+
+/// Where this node's replica stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Who leads.
+    pub leader: Option<NodeId>,
+    /// Keys in the replica.
+    pub keys: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether the replica has recovered.
+    pub ready: bool,
+}
+
+quorate_stage::kinds!(Message { Opened, Input, Closed, Written, Outcomes, Peer, Standing, Stop });
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Opened(id, socket) => write!(f, "Opened c{} {}", id.0, socket.peer),
+            Message::Input(id, bytes) => write!(f, "Input c{} {} bytes", id.0, bytes.len()),
+            Message::Closed(id) => write!(f, "Closed c{}", id.0),
+            Message::Written(id) => write!(f, "Written c{}", id.0),
+            Message::Outcomes(id, outcomes) => write!(f, "Outcomes c{} {}", id.0, outcomes.len()),
+            Message::Peer(node, up) => write!(f, "Peer {node} up={up}"),
+            Message::Standing(standing) => write!(f, "Standing leader={:?}", standing.leader),
+            Message::Stop => f.write_str("Stop"),
+        }
+    }
+}

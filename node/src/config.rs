@@ -1,0 +1,181 @@
+//! A node's configuration: a TOML file, every key of which is described here.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Which protocol agrees on the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Multi-Paxos.
+    #[default]
+    Paxos,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("paxos")
+    }
+}
+
+/// How reads are answered; linearizable either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// After a barrier that many reads share: no entry in the log, no write to a disk.
+    #[default]
+    Barrier,
+    /// Each through the log, as the labs describe it.
+    Log,
+}
+
+/// One node of the cluster, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its number, from 1.
+    pub node: u32,
+    /// `host:port` where other nodes reach it.
+    pub peer: String,
+    /// `host:port` where clients reach it by the Redis protocol.
+    pub resp: String,
+}
+
+/// A node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Which cluster: any text, the same on all its nodes. A node of another one is refused.
+    pub cluster_id: String,
+    /// This node's number, from 1; one of `nodes`.
+    pub node: u32,
+    /// Directory that holds everything the node must not forget. Of one node only.
+    pub dir: PathBuf,
+    /// True while the cluster is being formed: an empty `dir` may be made into this node's. When
+    /// false, an empty `dir` means that the disk was lost, and the node refuses to start.
+    #[serde(default)]
+    pub initial: bool,
+    /// Engine of the log.
+    #[serde(default)]
+    pub engine: Engine,
+    /// Address to listen on for other nodes.
+    pub listen_peer: SocketAddr,
+    /// Address to listen on for clients (Redis protocol).
+    pub listen_resp: SocketAddr,
+    /// Address to listen on for the debug endpoints. Keep it on loopback: they have no login.
+    pub listen_debug: SocketAddr,
+    /// Whether POST to the debug endpoints may crash actors and cut links.
+    #[serde(default)]
+    pub faults: bool,
+    /// Reads: "barrier" or "log".
+    #[serde(default)]
+    pub reads: Reads,
+    /// Bytes of log after which a checkpoint is made and the log is cut.
+    #[serde(default = "log_bytes_max")]
+    pub log_bytes_max: u64,
+    /// Client connections at one time.
+    #[serde(default = "clients_max")]
+    pub clients_max: usize,
+    /// Milliseconds after which a command without outcome is answered -INDETERMINATE (a write) or
+    /// -CLUSTERDOWN (a read).
+    #[serde(default = "request_deadline_ms")]
+    pub request_deadline_ms: u64,
+    /// Every node of the cluster, this one included.
+    pub nodes: Vec<Peer>,
+}
+
+fn log_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+
+fn clients_max() -> usize {
+    10_000
+}
+
+fn request_deadline_ms() -> u64 {
+    10_000
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// It is not TOML, or has a key that is not known, or lacks one.
+    Malformed(PathBuf, Box<toml::de::Error>),
+    /// A value makes no sense; the text says which and what would.
+    Invalid(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Unreadable(path, error) => {
+                write!(f, "the configuration {} cannot be read: {error}", path.display())
+            }
+            ConfigError::Malformed(path, error) => {
+                write!(f, "the configuration {} is not valid: {error}", path.display())
+            }
+            ConfigError::Invalid(text) => write!(f, "the configuration is not valid: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl NodeConfig {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn read(path: &Path) -> Result<NodeConfig, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable(path.into(), error))?;
+        let config: NodeConfig = toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed(path.into(), Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the values fit together.
+    ///
+    /// # Errors
+    /// The first that does not, and what would.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |text: String| Err(ConfigError::Invalid(text));
+        let numbers: BTreeSet<u32> = self.nodes.iter().map(|peer| peer.node).collect();
+        if numbers.len() != self.nodes.len() {
+            return invalid("two entries of `nodes` have one number; each node has its own".into());
+        }
+        if numbers.contains(&0) {
+            return invalid("node 0 in `nodes`; numbers begin at 1".into());
+        }
+        if !numbers.contains(&self.node) {
+            return invalid(format!("node {} is not in `nodes`; add it", self.node));
+        }
+        if self.cluster_id.is_empty() || self.cluster_id.len() > 128 {
+            return invalid("`cluster_id` must have 1 to 128 bytes".into());
+        }
+        if self.log_bytes_max < 1024 {
+            return invalid(format!("`log_bytes_max` = {}; at least 1024", self.log_bytes_max));
+        }
+        if self.clients_max == 0 || self.request_deadline_ms == 0 {
+            return invalid("`clients_max` and `request_deadline_ms` must be above 0".into());
+        }
+        Ok(())
+    }
+
+    /// The configuration as a file that [`NodeConfig::read`] understands.
+    ///
+    /// # Errors
+    /// Never for a configuration that passes [`NodeConfig::check`] and whose paths are UTF-8.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+}
