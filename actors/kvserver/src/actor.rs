@@ -29,6 +29,10 @@ impl StateMachine for Store {
         Store::query(self, command)
     }
 
+    fn size(&self) -> (u64, u64) {
+        (self.len(), self.bytes())
+    }
+
     fn snapshot(&self) -> Writer {
         let snapshot = Store::snapshot(self);
         Box::new(move |sink| {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     machine::{At, StateMachine},
     messages::{Answers, Message, Outcome, Request, Status, Submit},
+    origins::Origins,
     sessions::{STALE_MS, Sessions, Verdict},
 };
 
@@ -86,6 +87,7 @@ struct Batch<C> {
 struct Heading<R> {
     applied: Index,
     time_ms: u64,
+    origins: Origins,
     scopes: BTreeMap<u16, Sessions<R>>,
 }
 
@@ -127,10 +129,13 @@ pub struct RsmActor<M: StateMachine> {
     early: Vec<(Name, Message<M>)>,
     empty: fn() -> M,
     scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    origins: Origins,
     next: Index,
     time_ms: u64,
     queue: Queue<M>,
+    /// Of the last batch, and of the last read barrier.
     last_seq: u64,
+    last_barrier: u64,
     own: BTreeMap<u64, OwnBatch<M::Reply>>,
     /// Reads that came since the last barrier was asked for.
     fresh_reads: Vec<Read<M>>,
@@ -160,10 +165,12 @@ impl<M: StateMachine> RsmActor<M> {
             early: vec![],
             empty,
             scopes: BTreeMap::new(),
+            origins: Origins::default(),
             next: Index(1),
             time_ms: 0,
             queue: VecDeque::new(),
             last_seq: 0,
+            last_barrier: 0,
             own: BTreeMap::new(),
             fresh_reads: vec![],
             asked_reads: BTreeMap::new(),
@@ -185,9 +192,8 @@ impl<M: StateMachine> RsmActor<M> {
         self.queue.len() + own + reads + self.fresh_reads.len()
     }
 
-    fn next_id(&mut self) -> ProposalId {
-        self.last_seq += 1;
-        ProposalId { node: self.node, life: self.life, seq: self.last_seq }
+    fn id(&self, seq: u64) -> ProposalId {
+        ProposalId { node: self.node, life: self.life, seq }
     }
 
     fn on_submit(&mut self, submit: Submit<M>, stage: &mut Stage<Self>) {
@@ -223,7 +229,8 @@ impl<M: StateMachine> RsmActor<M> {
             let command: Bytes = rmp_serde::to_vec(&batch)
                 .expect("commands are plain data, which always encodes")
                 .into();
-            let id = self.next_id();
+            self.last_seq += 1;
+            let id = self.id(self.last_seq);
             let own = OwnBatch { command: command.clone(), waiters, old: false };
             self.own.insert(id.seq, own);
             let proposal = Proposal { id, command };
@@ -231,7 +238,8 @@ impl<M: StateMachine> RsmActor<M> {
         }
         // One barrier at a time, and one more for what came since: reads share them.
         if !self.fresh_reads.is_empty() && self.asked_reads.len() < 2 {
-            let id = self.next_id();
+            self.last_barrier += 1;
+            let id = self.id(self.last_barrier);
             self.asked_reads.insert(id.seq, std::mem::take(&mut self.fresh_reads));
             self.wiring.proposals.send(stage.name(), ToEngine::ReadBarrier { id });
         }
@@ -246,12 +254,12 @@ impl<M: StateMachine> RsmActor<M> {
 
     fn propose_again(&self, old_only: bool, me: Name) {
         for (seq, batch) in self.own.iter().filter(|(_, batch)| batch.old || !old_only) {
-            let id = ProposalId { node: self.node, life: self.life, seq: *seq };
+            let id = self.id(*seq);
             let proposal = Proposal { id, command: batch.command.clone() };
             self.wiring.proposals.send(me, ToEngine::Propose(proposal));
         }
         if let Some((seq, _)) = self.asked_reads.last_key_value() {
-            let id = ProposalId { node: self.node, life: self.life, seq: *seq };
+            let id = self.id(*seq);
             self.wiring.proposals.send(me, ToEngine::ReadBarrier { id });
         }
     }
@@ -290,6 +298,14 @@ impl<M: StateMachine> RsmActor<M> {
         let stale = batch.time_ms + STALE_MS < self.time_ms;
         let at = At { index, time_ms: self.time_ms };
         let mine = id.node == self.node && id.life == self.life;
+        if !self.origins.admit(id, self.time_ms) {
+            // R4. Not the next one of its origin: a copy of one that was applied, or one that came
+            // before its predecessor.
+            if mine && self.own.contains_key(&id.seq) {
+                self.begin_new_life(stage);
+            }
+            return;
+        }
         let waiters = mine.then(|| self.own.remove(&id.seq)).flatten().map(|own| own.waiters);
         let mut answers = Vec::with_capacity(waiters.as_ref().map_or(0, Vec::len));
         for request in batch.requests {
@@ -327,6 +343,21 @@ impl<M: StateMachine> RsmActor<M> {
         }
     }
 
+    /// What is open is proposed again, in order, as the batches of a new life: the old ones may
+    /// not be applied any more. At most once holds all the same, by the sessions.
+    fn begin_new_life(&mut self, stage: &mut Stage<Self>) {
+        self.life = stage.chance().number();
+        let open = std::mem::take(&mut self.own);
+        self.last_seq = open.len() as u64;
+        self.own = (1..).zip(open.into_values()).collect();
+        // Barriers of the former life are not answered any more: ask for all of them anew.
+        let reads = std::mem::take(&mut self.asked_reads).into_values().flatten();
+        let reads: Vec<Read<M>> = reads.chain(std::mem::take(&mut self.fresh_reads)).collect();
+        self.fresh_reads = reads;
+        self.propose_again(false, stage.name());
+        stage.request_flush();
+    }
+
     fn on_barrier(&mut self, id: ProposalId, from: Index, stage: &mut Stage<Self>) {
         if id.life != self.life {
             return;
@@ -356,7 +387,12 @@ impl<M: StateMachine> RsmActor<M> {
         let Some(machine) = &self.machine else { return };
         self.bytes_since_checkpoint = 0;
         let applied = Index(self.next.0 - 1);
-        let heading = Heading { applied, time_ms: self.time_ms, scopes: self.scopes.clone() };
+        let heading = Heading {
+            applied,
+            time_ms: self.time_ms,
+            origins: self.origins.clone(),
+            scopes: self.scopes.clone(),
+        };
         let state = machine.snapshot();
         let writer: Writer = Box::new(move |sink| {
             let heading =
@@ -435,6 +471,7 @@ impl<M: StateMachine> RsmActor<M> {
             rmp_serde::from_slice(heading).map_err(|error| error.to_string())?;
         let machine = M::restore(state)?;
         self.scopes = heading.scopes;
+        self.origins = heading.origins;
         self.time_ms = heading.time_ms;
         self.next = heading.applied.next();
         self.checkpointed = heading.applied;
@@ -463,6 +500,7 @@ impl<M: StateMachine> RsmActor<M> {
             duplicates: self.duplicates,
             waiting: self.waiting() as u64,
             ready: self.machine.is_some(),
+            size: self.machine.as_ref().map_or((0, 0), M::size),
         }
     }
 }

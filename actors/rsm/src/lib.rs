@@ -19,7 +19,9 @@
 //!     often: the check is made when it is applied ([`Sessions`]).
 //! R3. A read is answered from a state that holds every write that was acknowledged before the
 //!     read came: it waits for a barrier that was asked for afterwards.
-//! R4. The log is forgotten only below a durable checkpoint.
+//! R4. The batches of one life of an rsm are applied in the order in which it made them, each once;
+//!     so what a client sends one after the other, without waiting, takes effect in that order.
+//! R5. The log is forgotten only below a durable checkpoint.
 //!
 //! # Deviations
 //! - Every replica takes commands and proposes them (2015 Lab 3B); who leads is the engine's
@@ -30,6 +32,7 @@
 mod actor;
 mod machine;
 mod messages;
+mod origins;
 mod sessions;
 
 pub use actor::{Config, RsmActor, Timer, Wiring};

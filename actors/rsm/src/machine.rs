@@ -41,6 +41,11 @@ pub trait StateMachine: Sized + Unpin + 'static {
     /// Answers a command that changes nothing.
     fn query(&self, command: &Self::Command) -> Self::Reply;
 
+    /// How much is stored: things (keys, say) and bytes. For whoever looks.
+    fn size(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// The state as it is now, as something that can write it later, on another thread. Must be
     /// cheap: the machine goes on serving, and changing, meanwhile.
     fn snapshot(&self) -> Writer;

@@ -77,6 +77,8 @@ pub struct Status {
     pub waiting: u64,
     /// Whether the state has been recovered.
     pub ready: bool,
+    /// How much the machine holds: things, and bytes.
+    pub size: (u64, u64),
 }
 
 impl<M: StateMachine> quorate_stage::Message for Message<M> {

@@ -1,0 +1,72 @@
+//! Who has proposed what: batches of one origin are applied in order, each once.
+//!
+//! An engine may choose a batch twice, and two batches of one origin in the wrong order (when a
+//! leader dies between them). A replica applies a batch only if it is the next one of its origin;
+//! this is part of the replicated state, so all of them agree. An origin that sees its own batch
+//! left out begins a new life and proposes what is open again, in order.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::{NodeId, log::ProposalId};
+use serde::{Deserialize, Serialize};
+
+use crate::sessions::EXPIRY_MS;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Origin {
+    last_seq: u64,
+    last_ms: u64,
+}
+
+/// Every life of an rsm that has proposed within the last hour of log time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Origins {
+    lives: BTreeMap<(NodeId, u64), Origin>,
+    swept_ms: u64,
+}
+
+impl Origins {
+    /// Whether a batch is the next one of its origin; if so, it counts as applied.
+    pub(crate) fn admit(&mut self, id: ProposalId, time_ms: u64) -> bool {
+        let new = || Origin { last_seq: 0, last_ms: time_ms };
+        let origin = self.lives.entry((id.node, id.life)).or_insert_with(new);
+        let next = id.seq == origin.last_seq + 1;
+        if next {
+            *origin = Origin { last_seq: id.seq, last_ms: time_ms };
+        }
+        if time_ms >= self.swept_ms + EXPIRY_MS / 60 {
+            self.swept_ms = time_ms;
+            self.lives.retain(|_, origin| origin.last_ms + EXPIRY_MS > time_ms);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(life: u64, seq: u64) -> ProposalId {
+        ProposalId { node: NodeId(1), life, seq }
+    }
+
+    #[test]
+    fn batches_of_one_life_come_in_order_and_once() {
+        let mut origins = Origins::default();
+        assert!(!origins.admit(id(7, 2), 0), "the first has not come");
+        assert!(origins.admit(id(7, 1), 0));
+        assert!(!origins.admit(id(7, 1), 0), "again");
+        assert!(!origins.admit(id(7, 3), 0), "one is left out");
+        assert!(origins.admit(id(8, 1), 0), "another life");
+        assert!(origins.admit(id(7, 2), 0));
+    }
+
+    #[test]
+    fn a_life_that_was_forgotten_must_begin_again() {
+        let mut origins = Origins::default();
+        assert!(origins.admit(id(7, 1), 0));
+        assert!(origins.admit(id(8, 1), 2 * EXPIRY_MS));
+        assert!(!origins.admit(id(7, 2), 2 * EXPIRY_MS));
+        assert!(origins.admit(id(9, 1), 2 * EXPIRY_MS));
+    }
+}
