@@ -1,8 +1,56 @@
 //! A node as a process of its own: real disk, real sockets, real threads.
+//!
+//! ```text
+//!   main thread      consensus, rsm, kvserver, clerk, gateway, cluster links
+//!   journal thread   one write and one sync for all that has gathered
+//!   files thread     checkpoints and pins, which may take long
+//!   http thread      debug endpoints
+//! ```
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::exit,
+    rc::Rc,
+    sync::{Arc, OnceLock, mpsc},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::config::NodeConfig;
+use actix_rt::{Arbiter, System};
+use quorate_clerk::{Clerk, Config as ClerkConfig, Message as ToClerk, Servers};
+use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent};
+use quorate_dashboard::Sources;
+use quorate_gateway::{
+    Config as GatewayConfig, Counts, Gateway, Member as ClientMember, Message as ToGateway,
+    NodeInfo, Standing,
+};
+use quorate_persistence::{
+    DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
+    JournalOptions, Owners, RealDisk, read_atomic,
+};
+use quorate_proposer::Message as ToProposer;
+use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
+use quorate_rsm::{Message as ToRsm, Status};
+use quorate_stage::{Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
+use rand::{TryRngCore, rngs::OsRng};
+use tokio::sync::oneshot;
+
+use crate::{
+    config::{NodeConfig, Reads},
+    group::{Group, GroupConfig, Store, kv_group},
+};
+
+/// Exit code of a node that cannot go on: see what it said last.
+pub const EXIT_FATAL: i32 = 70;
+
+/// Bytes of a journal segment: making a new one stops commits for a few milliseconds.
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// How long clients get their last answers when the node stops.
+const GOODBYE: Duration = Duration::from_millis(50);
+/// The one group of this version.
+const GROUP: GroupId = GroupId(1);
 
 /// A node that runs.
 #[derive(Clone, Debug)]
@@ -19,12 +67,381 @@ pub struct Ready {
     pub new: bool,
 }
 
-/// Runs a node on this thread until SIGINT or SIGTERM comes, or it cannot go on. `on_ready` is
-/// called once its sockets are open and its state has been recovered.
+/// The links to other nodes, once they are there: groups are wired before.
+#[derive(Clone, Default)]
+struct Links(Arc<OnceLock<ClusterHandle>>);
+
+impl Transport for Links {
+    fn send(&self, parcel: Parcel) {
+        // Before the links are there, nothing can arrive: the protocols ask again.
+        if let Some(cluster) = self.0.get() {
+            cluster.send(parcel);
+        }
+    }
+}
+
+fn random() -> Result<u64, String> {
+    OsRng.try_next_u64().map_err(|error| format!("no randomness from the system: {error}"))
+}
+
+fn wall_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// An address that other sockets of this process or a former one may have used just now.
+fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
+    let bound = || -> io::Result<TcpListener> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "{what} {address} is in use by another program; stop it, or choose another address"
+        ),
+        _ => format!("{what} {address} cannot be used: {error}"),
+    })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// Runs a node on this thread until SIGINT or SIGTERM comes, or `stop` resolves. `on_ready` is
+/// called once its sockets are open and its state has been recovered. A node that cannot go on
+/// says why on standard error and ends the process with [`EXIT_FATAL`].
 ///
 /// # Errors
-/// Why it could not start or go on, as a text that says what to do next.
-pub fn run(config: NodeConfig, on_ready: impl FnOnce(Ready) + 'static) -> Result<(), String> {
-    let _ = (config, on_ready);
-    Err("not yet".into())
+/// Why it could not start, as a text that says what to do next.
+pub fn run(
+    config: NodeConfig,
+    on_ready: impl FnOnce(Ready) + 'static,
+    stop: impl Future<Output = ()> + 'static,
+) -> Result<(), String> {
+    config.check().map_err(|error| error.to_string())?;
+    let system = System::new();
+    system.block_on(serve(config, on_ready, stop))
+}
+
+/// What was opened before any actor lives.
+struct Ground {
+    config: NodeConfig,
+    disk: Arc<dyn Disk>,
+    dir: Rc<DataDir>,
+    me: Member,
+    pins: BTreeMap<NodeId, Incarnation>,
+    peer: TcpListener,
+    resp: TcpListener,
+    debug: TcpListener,
+}
+
+fn open(config: NodeConfig) -> Result<Ground, String> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let expected = Expected {
+        cluster_id: config.cluster_id.clone(),
+        node: config.node,
+        incarnation: random()?,
+        initial: config.initial,
+    };
+    let dir = DataDir::open(&disk, &config.dir, &expected).map_err(|error| error.to_string())?;
+    let incarnation = Incarnation(dir.identity().incarnation);
+    let me = Member { node: NodeId(config.node), incarnation };
+    let pins = match read_atomic(disk.as_ref(), &dir.peers()).map_err(|e| e.to_string())? {
+        None => vec![],
+        Some(bytes) => rmp_serde::from_slice::<Vec<Member>>(&bytes).map_err(|error| {
+            let file = dir.peers();
+            format!("{} cannot be read: {error}; another version wrote it", file.display())
+        })?,
+    };
+    let pins = pins.into_iter().map(|pin| (pin.node, pin.incarnation)).collect();
+    let peer = bind(config.listen_peer, "listen_peer")?;
+    let resp = bind(config.listen_resp, "listen_resp")?;
+    let debug = bind(config.listen_debug, "listen_debug")?;
+    Ok(Ground { config, disk, dir: Rc::new(dir), me, pins, peer, resp, debug })
+}
+
+/// Runs `make` on a thread of its own and answers the mailbox that it makes there.
+fn on_thread<M: quorate_stage::Message>(
+    make: impl FnOnce() -> Mailbox<M> + Send + 'static,
+) -> Result<Mailbox<M>, String> {
+    let (made, mailbox) = mpsc::channel();
+    let begun = Arbiter::new().spawn_fn(move || {
+        // Nobody waits only if the node is gone already.
+        let _ = made.send(make());
+    });
+    mailbox.recv().ok().filter(|_| begun).ok_or_else(|| "a thread could not be started".into())
+}
+
+fn journal(
+    ground: &Ground,
+    node: &Node,
+    owners: Owners,
+) -> Result<Mailbox<JournalMessage>, String> {
+    let (disk, node) = (ground.disk.clone(), node.clone());
+    let seed = random()?;
+    let segment_bytes = (ground.config.log_bytes_max / 2).clamp(4096, SEGMENT_BYTES);
+    let options = JournalOptions { segment_bytes, zero_fill: true, seed };
+    let dir = ground.dir.journal(GROUP.0);
+    on_thread(move || {
+        let place = seat::<JournalActor>(&node, Name::of_node(node.id(), RoleName::Journal));
+        let mailbox = place.mailbox();
+        let mut restarted = false;
+        place.take(move |_| {
+            let again = std::mem::replace(&mut restarted, true);
+            let dir = dir.clone();
+            let dir_of = move |_: GroupId| dir.clone();
+            JournalActor::new(disk.clone(), dir_of, options, owners.clone(), again)
+        });
+        mailbox
+    })
+}
+
+fn files(ground: &Ground, node: &Node) -> Result<Mailbox<FilesMessage>, String> {
+    let (disk, node) = (ground.disk.clone(), node.clone());
+    on_thread(move || {
+        let place = seat::<FilesActor>(&node, Name::of_node(node.id(), RoleName::Files));
+        let mailbox = place.mailbox();
+        place.take(move |_| FilesActor::new(disk.clone()));
+        mailbox
+    })
+}
+
+fn cluster(
+    ground: &Ground,
+    node: &Node,
+    links: &Links,
+    group: &Group<Store>,
+    ports: crate::group::Ports,
+    files: &Mailbox<FilesMessage>,
+    gateway: &Mailbox<ToGateway>,
+) -> Result<(), String> {
+    let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
+    let save_pins = Outlet::from_fn(move |from, members: Vec<Member>| {
+        let bytes = rmp_serde::to_vec(&members).expect("pins are plain data");
+        let late = late.clone();
+        let reply = Outlet::from_fn(move |from, event| {
+            if let (FileEvent::Saved { .. }, Some(cluster)) = (event, late.0.get()) {
+                let saved = quorate_cluster::Message::PinsSaved(members.clone());
+                cluster.mailbox().send(from, saved);
+            }
+        });
+        let writer = Box::new(move |sink: &mut quorate_persistence::Sink| sink.write(&bytes));
+        files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
+    });
+    let proposer = group.proposer.clone();
+    let gateway = gateway.clone();
+    let peer_events = Outlet::from_fn(move |from, event| {
+        let (message, node, up) = match event {
+            PeerEvent::Up(node) => (ToProposer::LinkUp(node), node, true),
+            PeerEvent::Down(node) => (ToProposer::LinkDown(node), node, false),
+        };
+        proposer.send(from, message);
+        gateway.send(from, ToGateway::Peer(node, up));
+    });
+    let others = ground.config.nodes.iter();
+    let peers = others.map(|peer| (NodeId(peer.node), peer.peer.clone())).collect();
+    let handle = quorate_cluster::spawn(
+        node,
+        ClusterConfig {
+            cluster_id: ground.config.cluster_id.clone(),
+            me: ground.me,
+            listen: ground.peer.try_clone().map_err(|error| error.to_string())?,
+            peers,
+            pins: ground.pins.clone(),
+            save_pins,
+            ports,
+            peer_events: vec![peer_events],
+            faults: Faults::none(),
+            bounds: Bounds::default(),
+        },
+    );
+    links.0.set(handle).map_err(|_| "the links are set once".to_string())
+}
+
+/// What clients are told of a node: 40 hexadecimal digits, the same for ever.
+fn client_id(cluster_id: &str, node: u32) -> String {
+    let seed = crc32fast::hash(cluster_id.as_bytes());
+    format!("{seed:08x}{:032x}", u128::from(node))
+}
+
+fn node_info(ground: &Ground) -> (NodeInfo, Vec<NodeId>) {
+    let member = |node: u32, resp: &str, peer: &str| {
+        let (host, port) = resp.rsplit_once(':').unwrap_or((resp, "0"));
+        let port_of = |text: &str| text.rsplit(':').next().and_then(|p| p.parse().ok());
+        ClientMember {
+            id: client_id(&ground.config.cluster_id, node),
+            host: host.to_string(),
+            port: port.parse().unwrap_or_default(),
+            peer_port: port_of(peer).unwrap_or_default(),
+            alive: false,
+            leads: vec![],
+        }
+    };
+    let mut info = NodeInfo {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        process_id: std::process::id(),
+        loading: true,
+        ..NodeInfo::default()
+    };
+    let mut peers = vec![];
+    for peer in &ground.config.nodes {
+        let member = member(peer.node, &peer.resp, &peer.peer);
+        if NodeId(peer.node) == ground.me.node {
+            info.own = ClientMember { alive: true, ..member };
+        } else {
+            info.peers.push(member);
+            peers.push(NodeId(peer.node));
+        }
+    }
+    info.quorum = peers.is_empty();
+    (info, peers)
+}
+
+/// Asks the rsm where it stands, on behalf of the gateway.
+fn look(rsm: &Mailbox<ToRsm<Store>>, gateway: &Mailbox<ToGateway>) -> Outlet<()> {
+    let (rsm, gateway) = (rsm.clone(), gateway.clone());
+    Outlet::from_fn(move |from, ()| {
+        let gateway = gateway.clone();
+        let reply = Outlet::from_fn(move |from, status: Status| {
+            let (keys, bytes) = status.size;
+            let leader = status.leader.map(NodeId);
+            let standing = Standing { leader, keys, bytes, ready: status.ready };
+            gateway.send(from, ToGateway::Standing(standing));
+        });
+        rsm.send(from, ToRsm::AskStatus(reply));
+    })
+}
+
+async fn status(rsm: &Mailbox<ToRsm<Store>>, me: Name) -> Option<Status> {
+    let (tell, told) = oneshot::channel();
+    let tell = std::sync::Mutex::new(Some(tell));
+    let reply = Outlet::from_fn(move |_, status| {
+        let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(tell) = tell {
+            // Whoever has stopped waiting does not need it.
+            let _ = tell.send(status);
+        }
+    });
+    rsm.send(me, ToRsm::AskStatus(reply));
+    told.await.ok()
+}
+
+async fn serve(
+    config: NodeConfig,
+    on_ready: impl FnOnce(Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let ground = open(config)?;
+    let me = ground.me.node;
+    let on_fatal = |fatal: quorate_stage::Fatal| {
+        tracing::error!("{fatal}");
+        eprintln!("quorate: the node stops: {fatal}");
+        exit(EXIT_FATAL);
+    };
+    let node = Node::new(me, wall_ms(), random()?, Limits::default(), on_fatal, None);
+    let owners = Owners::default();
+    let journal = journal(&ground, &node, owners.clone())?;
+    let files = files(&ground, &node)?;
+
+    let clerk_seat = seat::<Clerk>(&node, Name::of_node(me, RoleName::Clerk));
+    let gateway_seat = seat::<Gateway>(&node, Name::of_node(me, RoleName::Gateway));
+    let (clerk, gateway) = (clerk_seat.mailbox(), gateway_seat.mailbox());
+    let links = Links::default();
+    let transport: Arc<dyn Transport> = Arc::new(links.clone());
+    let group_config = group_config(&ground, ground.dir.checkpoint(GROUP.0));
+    let (group, server) =
+        kv_group(&node, &group_config, Some(&clerk), &transport, &journal, &files);
+
+    let clerk_config = ClerkConfig {
+        retry: Duration::from_millis(500),
+        deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
+        under_way_max: 8192,
+    };
+    let local = server.clone();
+    clerk_seat.take(move |stage| {
+        let servers = Servers { nodes: vec![me], local: Some(local.clone()), remote: None };
+        Clerk::new(clerk_config, servers, stage)
+    });
+    let (info, peers) = node_info(&ground);
+    let gateway_config = Rc::new(GatewayConfig {
+        listen: ground.resp.try_clone().map_err(|error| error.to_string())?,
+        clerk: clerk.clone(),
+        info,
+        peers,
+        clients_max: ground.config.clients_max,
+        look: look(&group.rsm, &gateway),
+        counts: Rc::new(Counts::default()),
+    });
+    gateway_seat.take(move |_| Gateway::new(gateway_config.clone()));
+    let mut ports = group.ports.clone();
+    ports.insert(server.name(), server.port());
+    cluster(&ground, &node, &links, &group, ports, &files, &gateway)?;
+
+    let http = dashboard(&ground, &node, &links, owners, &group.rsm)?;
+    let name = Name::of_node(me, RoleName::Outside);
+    while !status(&group.rsm, name).await.is_some_and(|status| status.ready) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    on_ready(Ready {
+        node: me.0,
+        resp: address_of(&ground.resp)?,
+        peer: address_of(&ground.peer)?,
+        debug: address_of(&ground.debug)?,
+        new: ground.dir.is_new(),
+    });
+    wait_for_end(stop).await?;
+    gateway.send(name, ToGateway::Stop);
+    clerk.send(name, ToClerk::Stop);
+    group.rsm.send(name, ToRsm::Stop);
+    tokio::time::sleep(GOODBYE).await;
+    http.stop();
+    Ok(())
+}
+
+fn group_config(ground: &Ground, checkpoint: PathBuf) -> GroupConfig {
+    let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
+    let mut config = GroupConfig::new(GROUP, ground.me, nodes, checkpoint, false);
+    config.rsm.log_bytes_max = ground.config.log_bytes_max;
+    config.rsm.reads_in_log = ground.config.reads == Reads::Log;
+    config
+}
+
+fn dashboard(
+    ground: &Ground,
+    node: &Node,
+    links: &Links,
+    owners: Owners,
+    rsm: &Mailbox<ToRsm<Store>>,
+) -> Result<quorate_dashboard::Handle, String> {
+    let rsm = rsm.clone();
+    let name = Name::of_node(node.id(), RoleName::Outside);
+    let sources = Sources {
+        node: node.clone(),
+        cluster: links.0.get().cloned(),
+        journal: owners,
+        ask_status: Outlet::from_fn(move |_, reply| rsm.send(name, ToRsm::AskStatus(reply))),
+        faults_allowed: ground.config.faults,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    };
+    let listener = ground.debug.try_clone().map_err(|error| error.to_string())?;
+    quorate_dashboard::spawn_thread(listener, sources).map_err(|error| error.to_string())
+}
+
+/// Until somebody wants the node to end.
+async fn wait_for_end(stop: impl Future<Output = ()>) -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = stop => {}
+    }
+    Ok(())
 }
