@@ -67,6 +67,17 @@ impl Print {
         Print { len: self.len + bytes.len() as u64, hash: extend(self.hash, bytes) }
     }
 
+    /// The fingerprints of every prefix of a string, from the empty one to the whole.
+    pub(crate) fn of_prefixes(bytes: &[u8]) -> Vec<Self> {
+        let mut print = Print::default();
+        let mut prints = vec![print];
+        for byte in bytes {
+            print = print.then(&[*byte]);
+            prints.push(print);
+        }
+        prints
+    }
+
     /// Both numbers in one, for the memo.
     pub(crate) fn folded(self) -> u64 {
         self.hash ^ self.len.rotate_left(48)
@@ -104,6 +115,14 @@ impl Suffix {
     pub(crate) fn after(&self, head: Print) -> Print {
         let wide = u128::from(head.hash) * u128::from(self.power) + u128::from(self.print.hash);
         Print { len: head.len + self.print.len, hash: reduce(wide) }
+    }
+
+    /// The fingerprint of what stands between the end of a prefix and the end of a longer one, when
+    /// that is as long as this suffix.
+    pub(crate) fn part(&self, head: Print, whole: Print) -> Print {
+        let before = multiply(head.hash, self.power);
+        let hash = reduce(u128::from(whole.hash) + u128::from(MODULUS - before));
+        Print { len: self.print.len, hash }
     }
 }
 
@@ -164,6 +183,9 @@ mod tests {
             let (head, tail) = text.split_at(cut);
             assert_eq!(Suffix::of(tail).after(Print::of(head)), Print::of(&text));
             assert_eq!(Print::of(head).then(tail), Print::of(&text));
+            let part = Suffix::of(tail).part(Print::of(head), Print::of(&text));
+            assert_eq!(part, Print::of(tail));
+            assert_eq!(Print::of_prefixes(&text)[cut], Print::of(head));
             assert!(table.begins_with(&text, Print::of(head)), "prefix of {cut}");
             assert!(cut == 0 || !table.begins_with(&text, Print::of(&text[1..=cut])));
         }

@@ -64,6 +64,7 @@
 pub mod check;
 mod draw;
 mod fingerprint;
+mod lineage;
 mod memo;
 pub mod operation;
 mod plan;

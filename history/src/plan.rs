@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fingerprint::{Prefixes, Print, Suffix};
+use crate::lineage::{self, Group};
 use crate::operation::{Input, Operation, Output};
 
 /// What a key holds, as far as the search must know.
@@ -62,6 +63,19 @@ pub(crate) struct Step {
     pub(crate) twin: Option<u32>,
     /// A write whose value was read with a version that nothing else explains: that version.
     pub(crate) target: Option<u64>,
+    /// A write that alone explains some reads: the first event at which one of them returns, and
+    /// which. By then the write must have taken effect.
+    pub(crate) due: Option<(u32, u32)>,
+    /// The same: the last event at which one of them is invoked, and which. Until then no other
+    /// write may fix the state.
+    pub(crate) holds_until: Option<(u32, u32)>,
+    /// A read of a value, when there are appends: its group, and its place in it.
+    pub(crate) group: Option<(u32, u32)>,
+    /// An append: its token.
+    pub(crate) token: Option<u32>,
+    /// An append that every value of a group beyond some length must contain: the group, and the
+    /// length of the value that it was appended to.
+    pub(crate) pin: Option<(u32, u64)>,
 }
 
 /// The return of an operation whose outcome is unknown.
@@ -83,7 +97,9 @@ pub(crate) struct Class {
     /// How many writes.
     pub(crate) writers: u32,
     /// The last of them.
-    writer: u32,
+    pub(crate) writer: u32,
+    /// The length of the value.
+    pub(crate) length: u64,
     /// The families that may descend from this class.
     pub(crate) families: Vec<u32>,
 }
@@ -106,6 +122,12 @@ pub(crate) struct Plan<'a> {
     pub(crate) events: Vec<Event>,
     pub(crate) classes: Vec<Class>,
     pub(crate) families: Vec<Family>,
+    /// With appends: what the values that were read tell about them.
+    pub(crate) groups: Vec<Group>,
+    /// How many different values are appended.
+    pub(crate) tokens: usize,
+    /// Whether some values were too much work to take apart: any append may be in them.
+    pub(crate) is_opaque: bool,
     /// Which write leads to a version, where that is certain.
     pub(crate) owners: BTreeMap<u64, u32>,
     /// Where the key begins.
@@ -113,8 +135,8 @@ pub(crate) struct Plan<'a> {
     /// Whether versions are part of the state.
     pub(crate) has_versions: bool,
     pub(crate) has_appends: bool,
-    /// Whether only Gets observe anything, and only values: then a Put that no read descends from
-    /// can take place just before any other Put.
+    /// Whether only Gets observe anything, and only values, and nothing is deleted: then a Put that
+    /// no read descends from, or an append that no read contains, can happen just before any Put.
     pub(crate) is_blind: bool,
     /// Whether an answer does not fit its question.
     pub(crate) is_impossible: bool,
@@ -176,17 +198,23 @@ impl<'a> Plan<'a> {
                 family: None,
                 twin: None,
                 target: None,
+                due: None,
+                holds_until: None,
+                group: None,
+                token: None,
+                pin: None,
             })
             .collect();
         let has_versions = source.iter().any(|op| op.speaks_of_versions());
-        let observes_more = |op: &&Operation| {
-            matches!(op.output(), Some(Output::Deleted { present: true } | Output::Length(_)))
+        let spoils_blindness = |step: &Step| {
+            let Role::Write(change) = step.role else { return false };
+            matches!(change, Change::Delete | Change::Append { length: Some(_), .. })
         };
         let is_append = |step: &Step| matches!(step.role, Role::Write(Change::Append { .. }));
         let mut plan = Plan {
             has_versions,
             has_appends: steps.iter().any(is_append),
-            is_blind: !has_versions && !source.iter().any(observes_more),
+            is_blind: !has_versions && !steps.iter().any(spoils_blindness),
             is_impossible: steps.iter().any(|step| matches!(step.role, Role::Impossible)),
             initial: State { version: if has_versions { initial.version } else { 0 }, ..initial },
             source,
@@ -194,6 +222,9 @@ impl<'a> Plan<'a> {
             events: Vec::new(),
             classes: vec![Class::default()],
             families: Vec::new(),
+            groups: Vec::new(),
+            tokens: 0,
+            is_opaque: false,
             owners: BTreeMap::new(),
             value_returns: Vec::new(),
         };
@@ -201,7 +232,14 @@ impl<'a> Plan<'a> {
         plan.find_twins();
         let lengths = plan.find_classes();
         plan.find_families(&lengths);
+        lineage::find(&mut plan);
+        for (family, members) in plan.families.iter().enumerate() {
+            for root in &members.roots {
+                plan.classes[*root as usize].families.push(family as u32);
+            }
+        }
         plan.find_targets();
+        plan.find_dues();
         plan
     }
 
@@ -250,12 +288,12 @@ impl<'a> Plan<'a> {
     fn find_classes(&mut self) -> BTreeMap<Print, u32> {
         let mut by_print = BTreeMap::new();
         for (place, step) in self.steps.iter_mut().enumerate() {
-            let class = match step.role {
+            let (class, length) = match step.role {
                 Role::Write(Change::Put { print } | Change::Cas { print, .. }) => {
                     let next = self.classes.len() as u32;
-                    *by_print.entry(print).or_insert(next)
+                    (*by_print.entry(print).or_insert(next), print.len)
                 }
-                Role::Write(Change::Delete) => ABSENT,
+                Role::Write(Change::Delete) => (ABSENT, 0),
                 _ => continue,
             };
             if class as usize == self.classes.len() {
@@ -263,6 +301,7 @@ impl<'a> Plan<'a> {
             }
             let entry = &mut self.classes[class as usize];
             entry.writers += 1;
+            entry.length = length;
             entry.writer = place as u32;
             step.class = Some(class);
         }
@@ -288,9 +327,6 @@ impl<'a> Plan<'a> {
             self.families[family as usize].reads.push(place as u32);
         }
         for ((_, roots), family) in by_roots {
-            for root in &roots {
-                self.classes[*root as usize].families.push(family);
-            }
             self.families[family as usize].roots = roots;
         }
         for (family, members) in self.families.iter_mut().enumerate() {
@@ -333,8 +369,6 @@ impl<'a> Plan<'a> {
         if !self.has_versions {
             return;
         }
-        // Deletion forgets the version: only without it does each version come once.
-        let comes_once = self.classes[ABSENT as usize].writers == 0;
         for family in self.families.iter().filter(|_| !self.has_appends) {
             let [root] = family.roots[..] else { continue };
             let class = &self.classes[root as usize];
@@ -349,17 +383,45 @@ impl<'a> Plan<'a> {
                 };
                 if !(self.initial.is_present && self.initial.print == print) {
                     self.steps[class.writer as usize].target = Some(version);
-                    if comes_once {
-                        self.owners.insert(version, class.writer);
-                    }
                 }
             }
         }
-        for (place, step) in self.steps.iter().enumerate().filter(|_| comes_once) {
+        // Deletion forgets the version: only without it does each version come once.
+        if self.classes[ABSENT as usize].writers > 0 {
+            return;
+        }
+        for (place, step) in self.steps.iter().enumerate() {
             if let Role::Write(Change::Cas { version, .. }) = step.role
                 && step.returned != NEVER
             {
                 self.owners.insert(version + 1, place as u32);
+            }
+            if let Some(target) = step.target {
+                self.owners.insert(target, place as u32);
+            }
+        }
+    }
+
+    /// Works out how long each write can wait, and how long its value must stand.
+    fn find_dues(&mut self) {
+        let mut invoked = vec![0; self.steps.len()];
+        for (place, event) in self.events.iter().enumerate() {
+            if let Event::Invoke(op) = event {
+                invoked[*op as usize] = place as u32;
+            }
+        }
+        for family in &self.families {
+            let [root] = family.roots[..] else { continue };
+            let class = &self.classes[root as usize];
+            if root == ABSENT || class.writers != 1 {
+                continue;
+            }
+            for read in &family.reads {
+                let returned = (self.steps[*read as usize].returned, *read);
+                let asked = (invoked[*read as usize], *read);
+                let writer = &mut self.steps[class.writer as usize];
+                writer.due = Some(writer.due.map_or(returned, |due| due.min(returned)));
+                writer.holds_until = writer.holds_until.max(Some(asked));
             }
         }
     }

@@ -12,10 +12,14 @@
 //! S2. When no write is left that could begin the string a read saw, the state must be a prefix of
 //!     that string until the read has taken effect (equal to it, when the key has no appends).
 //! S3. A write whose version is known from answers happens at that version and no other does.
-//! S4. Where only Gets observe, and only values, a Put that no remaining read can descend from
-//!     happens just before the next Put, where nobody looks.
-//! S5. Without versions, an operation of unknown outcome that a later write hides, unobserved, did
+//! S4. A write that alone explains some reads waits for all that fix the state and are due before
+//!     the last of those reads is invoked: in between, there is no room for them.
+//! S5. Where only Gets observe, and only values, and nothing is deleted: a Put that no remaining
+//!     read can descend from, or an append that none can contain, happens just before the next Put,
+//!     where nobody looks.
+//! S6. Without versions, an operation of unknown outcome that a later write hides, unobserved, did
 //!     not happen. Of two that are the same, the older happens first.
+//! S7. An append that stands at one place in every way to explain a read waits for that place.
 
 use std::collections::BTreeSet;
 
@@ -86,11 +90,13 @@ struct Frame {
 pub(crate) struct Search<'p, 'a> {
     plan: &'p Plan<'a>,
     state: State,
-    /// Whether an unknown operation took effect that nothing has observed yet (rule S5).
+    /// Whether an unknown operation took effect that nothing has observed yet (rule S6).
     is_loose: bool,
     /// The next event.
     event: usize,
     has_effect: Vec<bool>,
+    /// How many writes that fix the state took effect.
+    fixes: u32,
     /// A fingerprint of `has_effect`.
     effects: u128,
     lists: Lists,
@@ -106,6 +112,11 @@ pub(crate) struct Search<'p, 'a> {
     cursor: Vec<u32>,
     /// Per class: reads still to come that may descend from it.
     live: Vec<u32>,
+    /// Per group: reads still to come; all reads before this rank have taken effect.
+    remaining_in_group: Vec<u32>,
+    group_cursor: Vec<u32>,
+    /// Per token: groups with reads still to come that may contain it.
+    live_tokens: Vec<u32>,
     /// Families with no writes and some reads still to come: rule S2 binds the state to them.
     bound: BTreeSet<u32>,
     tables: Tables,
@@ -122,12 +133,20 @@ impl<'p, 'a> Search<'p, 'a> {
         let reads = |family: &u32| remaining[*family as usize];
         let live = plan.classes.iter().map(|class| class.families.iter().map(reads).sum());
         let bound = (0..open.len() as u32).filter(|family| open[*family as usize] == 0).collect();
+        let mut live_tokens = vec![0; plan.tokens];
+        for token in plan.groups.iter().flat_map(|group| &group.tokens) {
+            live_tokens[*token as usize] += 1;
+        }
         Search {
             plan,
+            remaining_in_group: plan.groups.iter().map(|group| group.reads.len() as u32).collect(),
+            group_cursor: vec![0; plan.groups.len()],
+            live_tokens,
             state: plan.initial,
             is_loose: false,
             event: 0,
             has_effect: vec![false; plan.steps.len()],
+            fixes: 0,
             effects: 0,
             lists: Lists::new(plan.steps.len()),
             trail: Vec::with_capacity(plan.events.len()),
@@ -245,11 +264,14 @@ impl<'p, 'a> Search<'p, 'a> {
     /// Lets a write take effect, if its answer and the rules allow that.
     fn try_write(&mut self, op: u32) -> bool {
         let Some(next) = self.plan.after(op, self.state) else { return false };
+        if self.squeezed_out(op).is_some() || !self.is_in_place(op) {
+            return false;
+        }
         let step = &self.plan.steps[op as usize];
         let is_unknown = step.returned == NEVER;
         let mut is_loose = self.is_loose;
         match step.role {
-            // Whatever happened unobserved before this need not have happened (S5).
+            // Whatever happened unobserved before this need not have happened (S6).
             Role::Write(Change::Put { .. }) if is_loose => return false,
             Role::Write(Change::Delete) if is_loose && is_unknown => return false,
             Role::Write(Change::Delete | Change::Append { length: Some(_), .. }) => {
@@ -259,7 +281,7 @@ impl<'p, 'a> Search<'p, 'a> {
         }
         let is_put = matches!(step.role, Role::Write(Change::Put { .. }));
         if is_put && self.plan.is_blind {
-            self.take_dead_puts(op);
+            self.take_dead(op);
         }
         self.take_write(op);
         self.state = next;
@@ -268,12 +290,12 @@ impl<'p, 'a> Search<'p, 'a> {
         self.is_bound_kept()
     }
 
-    /// Rule S4: the Puts that nobody will see happen where nobody looks.
-    fn take_dead_puts(&mut self, except: u32) {
+    /// Rule S5: what nobody will see happens where nobody looks.
+    fn take_dead(&mut self, except: u32) {
         let mut next = self.lists.first(KNOWN);
         while let Some(op) = next {
             next = self.lists.next(op);
-            if op != except && self.is_dead_put(op) {
+            if op != except && self.is_dead(op) {
                 self.take_write(op);
             }
         }
@@ -318,11 +340,68 @@ impl<'p, 'a> Search<'p, 'a> {
         true
     }
 
-    /// Whether no remaining read may descend from this Put.
-    fn is_dead_put(&self, op: u32) -> bool {
+    /// Whether no remaining read may descend from this Put, or contain this append.
+    fn is_dead(&self, op: u32) -> bool {
         let step = &self.plan.steps[op as usize];
-        matches!(step.role, Role::Write(Change::Put { .. }))
-            && step.class.is_some_and(|class| self.live[class as usize] == 0)
+        match step.role {
+            Role::Write(Change::Put { .. }) => {
+                step.class.is_some_and(|class| self.live[class as usize] == 0)
+            }
+            Role::Write(Change::Append { .. }) => {
+                !self.plan.is_opaque
+                    && step.token.is_some_and(|token| self.live_tokens[token as usize] == 0)
+            }
+            _ => false,
+        }
+    }
+
+    /// Rule S7: whether an append is where it must be, if it must be somewhere.
+    fn is_in_place(&mut self, op: u32) -> bool {
+        let plan = self.plan;
+        let Some((group, length)) = plan.steps[op as usize].pin else { return true };
+        if self.remaining_in_group[group as usize] == 0 {
+            return true;
+        }
+        let reads = &plan.groups[group as usize].reads;
+        let cursor = &mut self.group_cursor[group as usize];
+        while self.has_effect[reads[*cursor as usize] as usize] {
+            *cursor += 1;
+        }
+        let longest = reads[*cursor as usize];
+        let Role::Read(Seen::Value { print, .. }) = plan.steps[longest as usize].role else {
+            return true;
+        };
+        // A value that ends before this place need not contain the append.
+        print.len <= length
+            || (self.state.print.len == length
+                && self.tables.begins(plan, longest, self.state.print))
+    }
+
+    /// Rule S4: the first write to be due among those that this one leaves no room for.
+    fn squeezed_out(&self, op: u32) -> Option<u32> {
+        // What was there at first may explain the reads as well, and those that have taken effect.
+        let (holds_until, last_read) = self.plan.steps[op as usize].holds_until?;
+        if self.fixes == 0 || self.has_effect[last_read as usize] {
+            return None;
+        }
+        let mut first: Option<(u32, u32)> = None;
+        for list in [KNOWN, UNKNOWN] {
+            let mut next = self.lists.first(list);
+            while let Some(other) = next {
+                next = self.lists.next(other);
+                let step = &self.plan.steps[other as usize];
+                let due = match step.due {
+                    Some((due, read)) if !self.has_effect[read as usize] => due.min(step.returned),
+                    _ => step.returned,
+                };
+                let is_late = step.class.is_some() && due < holds_until;
+                // Rule S5 lets dead writes happen together with this one.
+                if other != op && is_late && !(self.plan.is_blind && self.is_dead(other)) {
+                    first = Some(first.map_or((due, other), |f| f.min((due, other))));
+                }
+            }
+        }
+        first.map(|(_, other)| other)
     }
 
     /// What to try first at a return: a guess that the answers to come make likely.
@@ -333,10 +412,14 @@ impl<'p, 'a> Search<'p, 'a> {
                 return Some(op);
             }
         }
+        if let Some(op) = self.squeezed_out(required) {
+            return Some(op);
+        }
         if matches!(change, Change::Put { .. }) && !self.plan.is_blind {
             let mut next = self.lists.first(KNOWN);
             while let Some(op) = next {
-                if op != required && self.is_dead_put(op) {
+                let is_put = self.plan.steps[op as usize].class.is_some();
+                if op != required && is_put && self.is_dead(op) {
                     return Some(op);
                 }
                 next = self.lists.next(op);
@@ -392,7 +475,7 @@ impl<'p, 'a> Search<'p, 'a> {
                 next = self.lists.next(op);
                 let step = &plan.steps[op as usize];
                 let twin_first = step.twin.is_some_and(|twin| !self.has_effect[twin as usize]);
-                let is_hidden = plan.is_blind && op != required && self.is_dead_put(op);
+                let is_hidden = plan.is_blind && op != required && self.is_dead(op);
                 if !twin_first && !is_hidden {
                     ranked.push((self.rank(op, required), step.returned, op));
                 }
@@ -422,6 +505,14 @@ impl<'p, 'a> Search<'p, 'a> {
         self.effects ^= scatter_wide(u64::from(op));
         self.trail.push(Mark::Read { op, was_loose: self.is_loose });
         self.is_loose = false;
+        if let Some((group, _)) = self.plan.steps[op as usize].group {
+            self.remaining_in_group[group as usize] -= 1;
+            if self.remaining_in_group[group as usize] == 0 {
+                for token in &self.plan.groups[group as usize].tokens {
+                    self.live_tokens[*token as usize] -= 1;
+                }
+            }
+        }
         let Some((family, _)) = self.plan.steps[op as usize].family else { return };
         for root in &self.plan.families[family as usize].roots {
             self.live[*root as usize] -= 1;
@@ -440,6 +531,7 @@ impl<'p, 'a> Search<'p, 'a> {
         self.trail.push(Mark::Wrote(op));
         self.states.push((self.state, self.is_loose));
         let Some(class) = self.plan.steps[op as usize].class else { return };
+        self.fixes += 1;
         for family in &self.plan.classes[class as usize].families {
             self.open[*family as usize] -= 1;
             if self.open[*family as usize] == 0 && self.remaining[*family as usize] > 0 {
@@ -466,6 +558,16 @@ impl<'p, 'a> Search<'p, 'a> {
         self.has_effect[op as usize] = false;
         self.effects ^= scatter_wide(u64::from(op));
         self.is_loose = was_loose;
+        if let Some((group, rank)) = self.plan.steps[op as usize].group {
+            let at = group as usize;
+            if self.remaining_in_group[at] == 0 {
+                for token in &self.plan.groups[at].tokens {
+                    self.live_tokens[*token as usize] += 1;
+                }
+            }
+            self.remaining_in_group[at] += 1;
+            self.group_cursor[at] = self.group_cursor[at].min(rank);
+        }
         let Some((family, rank)) = self.plan.steps[op as usize].family else { return };
         for root in &self.plan.families[family as usize].roots {
             self.live[*root as usize] += 1;
@@ -486,6 +588,7 @@ impl<'p, 'a> Search<'p, 'a> {
             (self.state, self.is_loose) = (state, is_loose);
         }
         let Some(class) = self.plan.steps[op as usize].class else { return };
+        self.fixes -= 1;
         for family in &self.plan.classes[class as usize].families {
             if self.open[*family as usize] == 0 {
                 self.bound.remove(family);

@@ -9,7 +9,7 @@ use quorate_history::{Blob, History, Input, Operation, Output};
 type Store = BTreeMap<Blob, (Vec<u8>, u64)>;
 
 /// Whether some order explains every answer.
-pub fn is_linearizable(history: &History) -> bool {
+pub(crate) fn is_linearizable(history: &History) -> bool {
     extend(&history.ops, 0, &Store::new())
 }
 

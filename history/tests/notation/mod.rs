@@ -13,7 +13,7 @@
 use quorate_history::{Blob, History, Input, Operation, Outcome, Output};
 
 /// Reads a drawing.
-pub fn history(drawing: &str) -> History {
+pub(crate) fn history(drawing: &str) -> History {
     let mut ops = Vec::new();
     for row in drawing.lines().filter(|row| !row.trim().is_empty()) {
         let (client, _) = row.split_once(':').expect("a row begins with its client");

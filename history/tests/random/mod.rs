@@ -3,11 +3,11 @@
 use quorate_history::{Blob, History, Input, Operation, Outcome, Output};
 
 /// A small generator (xorshift64*), so that the tests need no other crate.
-pub struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
     /// A generator; equal seeds give equal numbers.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..4 {
             chance.below(2);
@@ -16,7 +16,7 @@ impl Chance {
     }
 
     /// A number below a bound.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -26,18 +26,18 @@ impl Chance {
 
 /// What a history is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Mix {
-    pub clients: u64,
-    pub ops: u64,
-    pub keys: u64,
+pub(crate) struct Mix {
+    pub(crate) clients: u64,
+    pub(crate) ops: u64,
+    pub(crate) keys: u64,
     /// Weights of get, put, append, delete, cas.
-    pub weights: [u64; 5],
+    pub(crate) weights: [u64; 5],
     /// Different values; 0 makes every value unique.
-    pub values: u64,
+    pub(crate) values: u64,
     /// Of 100 writes, how many stay unknown.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     /// Whether gets tell versions, and appends lengths.
-    pub tells_more: bool,
+    pub(crate) tells_more: bool,
 }
 
 /// Which client does what at a moment of the simulation.
@@ -50,7 +50,7 @@ enum Phase {
 }
 
 /// A history that is linearizable.
-pub fn linearizable(chance: &mut Chance, mix: Mix) -> History {
+pub(crate) fn linearizable(chance: &mut Chance, mix: Mix) -> History {
     let mut ops: Vec<Operation> = Vec::new();
     let mut store: Vec<Option<(Vec<u8>, u64)>> = vec![None; mix.keys as usize];
     let mut phases: Vec<Phase> = (0..mix.clients).map(|_| Phase::Idle).collect();
@@ -105,7 +105,7 @@ fn input(chance: &mut Chance, mix: Mix, place: u64, version: u64) -> Input {
     let number = if mix.values == 0 { place } else { chance.below(mix.values) };
     let value: Blob = match number {
         0 if mix.values > 2 => Blob::default(),
-        number => format!("{number};").into_bytes().into(),
+        number => format!("<{number}>").into_bytes().into(),
     };
     let mut pick = chance.below(mix.weights.iter().sum());
     for (kind, weight) in mix.weights.iter().enumerate() {
@@ -156,10 +156,10 @@ fn apply(held: &mut Option<(Vec<u8>, u64)>, input: &Input, tells_more: bool) -> 
 }
 
 /// Changes some answers for others of the same history, or moves them in time.
-pub fn spoil(chance: &mut Chance, history: &mut History) {
+pub(crate) fn spoil(chance: &mut Chance, history: &mut History) {
     let others: Vec<(Input, Option<Output>)> =
         history.ops.iter().map(|op| (op.input.clone(), op.output().cloned())).collect();
-    for _ in 0..=chance.below(2) {
+    for _ in 0..=chance.below(6) {
         let other = &others[chance.below(others.len() as u64) as usize];
         let place = chance.below(history.ops.len() as u64) as usize;
         let op = &mut history.ops[place];
