@@ -12,8 +12,9 @@
 //! S2. When no write is left that could begin the string a read saw, the state must be a prefix of
 //!     that string until the read has taken effect (equal to it, when the key has no appends).
 //! S3. A write whose version is known from answers happens at that version and no other does.
-//! S4. A write that alone explains some reads waits for all that fix the state and are due before
-//!     the last of those reads is invoked: in between, there is no room for them.
+//! S4. A write that alone explains some reads waits for all others that fix the state, and appends
+//!     that no read contains, which are due before the last of those reads is invoked: in between,
+//!     there is no room for them.
 //! S5. Where only Gets observe, and only values, and nothing is deleted: a Put that no remaining
 //!     read can descend from, or an append that none can contain, happens just before the next Put,
 //!     where nobody looks.
@@ -394,9 +395,12 @@ impl<'p, 'a> Search<'p, 'a> {
                     Some((due, read)) if !self.has_effect[read as usize] => due.min(step.returned),
                     _ => step.returned,
                 };
-                let is_late = step.class.is_some() && due < holds_until;
+                if other == op || due >= holds_until {
+                    continue;
+                }
                 // Rule S5 lets dead writes happen together with this one.
-                if other != op && is_late && !(self.plan.is_blind && self.is_dead(other)) {
+                let is_dead = self.is_dead(other);
+                if is_dead && !self.plan.is_blind || !is_dead && step.class.is_some() {
                     first = Some(first.map_or((due, other), |f| f.min((due, other))));
                 }
             }
@@ -415,7 +419,7 @@ impl<'p, 'a> Search<'p, 'a> {
         if let Some(op) = self.squeezed_out(required) {
             return Some(op);
         }
-        if matches!(change, Change::Put { .. }) && !self.plan.is_blind {
+        if matches!(change, Change::Put { .. }) && !self.plan.is_blind && !self.plan.has_versions {
             let mut next = self.lists.first(KNOWN);
             while let Some(op) = next {
                 let is_put = self.plan.steps[op as usize].class.is_some();
