@@ -424,6 +424,41 @@ impl<'a> Plan<'a> {
                 writer.holds_until = writer.holds_until.max(Some(asked));
             }
         }
+        self.find_dues_of_pinned(&invoked);
+    }
+
+    /// The same for appends that every longer value of a group contains.
+    fn find_dues_of_pinned(&mut self, invoked: &[u32]) {
+        let mut pinned: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
+        for (place, step) in self.steps.iter().enumerate() {
+            if let Some((group, length)) = step.pin {
+                pinned.entry(group).or_default().push((length, place as u32));
+            }
+        }
+        for (group, mut appends) in pinned {
+            // Both from the longest on: what a read demands, it demands of all before it.
+            appends.sort_unstable_by(|a, b| b.cmp(a));
+            let mut reads = self.groups[group as usize].reads.iter().peekable();
+            let (mut due, mut holds_until): (Option<(u32, u32)>, _) = (None, None);
+            for (length, append) in appends {
+                let source = &self.source;
+                let contains = |read: &&u32| {
+                    source[**read as usize].output().map_or(0, value_length) as u64 > length
+                };
+                while let Some(read) = reads.next_if(contains) {
+                    let returned = (self.steps[*read as usize].returned, *read);
+                    due = Some(due.map_or(returned, |due| due.min(returned)));
+                    holds_until = holds_until.max(Some((invoked[*read as usize], *read)));
+                }
+                let step = &mut self.steps[append as usize];
+                (step.due, step.holds_until) = (due, holds_until);
+            }
+        }
+    }
+
+    /// How long the value is that an operation read.
+    pub(crate) fn value_length(&self, read: u32) -> u64 {
+        self.source[read as usize].output().map_or(0, value_length) as u64
     }
 
     /// The state that a write leaves behind; none when its answer forbids it to happen here.

@@ -20,13 +20,14 @@
 //!     where nobody looks.
 //! S6. Without versions, an operation of unknown outcome that a later write hides, unobserved, did
 //!     not happen. Of two that are the same, the older happens first.
-//! S7. An append that stands at one place in every way to explain a read waits for that place.
+//! S7. An append that stands at one place in every way to explain a read waits for that place. Once
+//!     it took effect, rule S2 holds for that read too.
 
 use std::collections::BTreeSet;
 
 use crate::fingerprint::{scatter, scatter_wide};
 use crate::memo::Memo;
-use crate::plan::{Change, Event, NEVER, Plan, Role, Seen, State, Tables};
+use crate::plan::{Change, Event, NEVER, Plan, Role, Seen, State, Step, Tables};
 
 /// What one key may still cost.
 pub(crate) struct Meter<'m> {
@@ -116,6 +117,10 @@ pub(crate) struct Search<'p, 'a> {
     /// Per group: reads still to come; all reads before this rank have taken effect.
     remaining_in_group: Vec<u32>,
     group_cursor: Vec<u32>,
+    /// Per group: the places of its pinned appends that took effect.
+    places_taken: Vec<Vec<u64>>,
+    /// Groups with such a place and some reads still to come.
+    bound_groups: BTreeSet<u32>,
     /// Per token: groups with reads still to come that may contain it.
     live_tokens: Vec<u32>,
     /// Families with no writes and some reads still to come: rule S2 binds the state to them.
@@ -142,6 +147,8 @@ impl<'p, 'a> Search<'p, 'a> {
             plan,
             remaining_in_group: plan.groups.iter().map(|group| group.reads.len() as u32).collect(),
             group_cursor: vec![0; plan.groups.len()],
+            places_taken: vec![Vec::new(); plan.groups.len()],
+            bound_groups: BTreeSet::new(),
             live_tokens,
             state: plan.initial,
             is_loose: false,
@@ -315,17 +322,14 @@ impl<'p, 'a> Search<'p, 'a> {
         }
     }
 
-    /// Rule S2: whether the state can still become what the bound families saw.
+    /// Rules S2 and S7: whether the state can still become what the reads bound to it saw.
     fn is_bound_kept(&mut self) -> bool {
         let plan = self.plan;
         for family in &self.bound {
             let reads = &plan.families[*family as usize].reads;
-            let cursor = &mut self.cursor[*family as usize];
             // A family in `bound` has a read that has not taken effect.
-            while self.has_effect[reads[*cursor as usize] as usize] {
-                *cursor += 1;
-            }
-            let longest = reads[*cursor as usize];
+            let cursor = &mut self.cursor[*family as usize];
+            let longest = first_without_effect(reads, cursor, &self.has_effect);
             let Role::Read(seen) = plan.steps[longest as usize].role else { continue };
             let is_kept = match seen {
                 Seen::Value { version, .. } if plan.has_appends => {
@@ -335,6 +339,16 @@ impl<'p, 'a> Search<'p, 'a> {
                 seen => seen.matches(self.state),
             };
             if !is_kept {
+                return false;
+            }
+        }
+        for group in &self.bound_groups {
+            let reads = &plan.groups[*group as usize].reads;
+            let cursor = &mut self.group_cursor[*group as usize];
+            let longest = first_without_effect(reads, cursor, &self.has_effect);
+            let place = self.places_taken[*group as usize].first().copied().unwrap_or(0);
+            let is_bound = plan.value_length(longest) > place;
+            if is_bound && !self.tables.begins(plan, longest, self.state.print) {
                 return false;
             }
         }
@@ -365,24 +379,21 @@ impl<'p, 'a> Search<'p, 'a> {
         }
         let reads = &plan.groups[group as usize].reads;
         let cursor = &mut self.group_cursor[group as usize];
-        while self.has_effect[reads[*cursor as usize] as usize] {
-            *cursor += 1;
-        }
-        let longest = reads[*cursor as usize];
-        let Role::Read(Seen::Value { print, .. }) = plan.steps[longest as usize].role else {
-            return true;
-        };
+        let longest = first_without_effect(reads, cursor, &self.has_effect);
         // A value that ends before this place need not contain the append.
-        print.len <= length
+        plan.value_length(longest) <= length
             || (self.state.print.len == length
                 && self.tables.begins(plan, longest, self.state.print))
     }
 
     /// Rule S4: the first write to be due among those that this one leaves no room for.
     fn squeezed_out(&self, op: u32) -> Option<u32> {
-        // What was there at first may explain the reads as well, and those that have taken effect.
-        let (holds_until, last_read) = self.plan.steps[op as usize].holds_until?;
-        if self.fixes == 0 || self.has_effect[last_read as usize] {
+        let step = &self.plan.steps[op as usize];
+        let (holds_until, last_read) = step.holds_until?;
+        // What was there at first may explain the reads of a Put as well, and did explain those
+        // that have taken effect. The reads of a pinned append wait for it.
+        let is_certain = |step: &Step| step.pin.is_some() || self.fixes > 0;
+        if !is_certain(step) || self.has_effect[last_read as usize] {
             return None;
         }
         let mut first: Option<(u32, u32)> = None;
@@ -392,7 +403,9 @@ impl<'p, 'a> Search<'p, 'a> {
                 next = self.lists.next(other);
                 let step = &self.plan.steps[other as usize];
                 let due = match step.due {
-                    Some((due, read)) if !self.has_effect[read as usize] => due.min(step.returned),
+                    Some((due, read)) if is_certain(step) && !self.has_effect[read as usize] => {
+                        due.min(step.returned)
+                    }
                     _ => step.returned,
                 };
                 if other == op || due >= holds_until {
@@ -512,6 +525,7 @@ impl<'p, 'a> Search<'p, 'a> {
         if let Some((group, _)) = self.plan.steps[op as usize].group {
             self.remaining_in_group[group as usize] -= 1;
             if self.remaining_in_group[group as usize] == 0 {
+                self.bound_groups.remove(&group);
                 for token in &self.plan.groups[group as usize].tokens {
                     self.live_tokens[*token as usize] -= 1;
                 }
@@ -534,6 +548,12 @@ impl<'p, 'a> Search<'p, 'a> {
         self.effects ^= scatter_wide(u64::from(op));
         self.trail.push(Mark::Wrote(op));
         self.states.push((self.state, self.is_loose));
+        if let Some((group, place)) = self.plan.steps[op as usize].pin {
+            self.places_taken[group as usize].push(place);
+            if self.remaining_in_group[group as usize] > 0 {
+                self.bound_groups.insert(group);
+            }
+        }
         let Some(class) = self.plan.steps[op as usize].class else { return };
         self.fixes += 1;
         for family in &self.plan.classes[class as usize].families {
@@ -565,6 +585,9 @@ impl<'p, 'a> Search<'p, 'a> {
         if let Some((group, rank)) = self.plan.steps[op as usize].group {
             let at = group as usize;
             if self.remaining_in_group[at] == 0 {
+                if !self.places_taken[at].is_empty() {
+                    self.bound_groups.insert(group);
+                }
                 for token in &self.plan.groups[at].tokens {
                     self.live_tokens[*token as usize] += 1;
                 }
@@ -590,6 +613,12 @@ impl<'p, 'a> Search<'p, 'a> {
         self.effects ^= scatter_wide(u64::from(op));
         if let Some((state, is_loose)) = self.states.pop() {
             (self.state, self.is_loose) = (state, is_loose);
+        }
+        if let Some((group, _)) = self.plan.steps[op as usize].pin {
+            self.places_taken[group as usize].pop();
+            if self.places_taken[group as usize].is_empty() {
+                self.bound_groups.remove(&group);
+            }
         }
         let Some(class) = self.plan.steps[op as usize].class else { return };
         self.fixes -= 1;
@@ -619,6 +648,14 @@ impl<'p, 'a> Search<'p, 'a> {
         });
         effects.collect()
     }
+}
+
+/// The first of these reads that has not taken effect; there is one. All before the cursor have.
+fn first_without_effect(reads: &[u32], cursor: &mut u32, has_effect: &[bool]) -> u32 {
+    while has_effect[reads[*cursor as usize] as usize] {
+        *cursor += 1;
+    }
+    reads[*cursor as usize]
 }
 
 fn frame_memo(frame: Option<Frame>) -> u128 {
