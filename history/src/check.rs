@@ -19,16 +19,16 @@ use crate::window::{self, Window};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Attempts to let an operation take effect, over all keys; a good history needs little more
-    /// than one per operation. A second of one core makes some millions.
+    /// than one per write. A second of one core makes two to ten millions.
     pub steps: u64,
     /// Dead ends that are remembered, per key, at up to 43 bytes each.
     pub configurations: usize,
 }
 
 impl Default for Budget {
-    /// About ten seconds of one core, and 200 MiB.
+    /// Some ten to twenty seconds of one core, and 200 MiB.
     fn default() -> Self {
-        Budget { steps: 100_000_000, configurations: 4_000_000 }
+        Budget { steps: 50_000_000, configurations: 4_000_000 }
     }
 }
 

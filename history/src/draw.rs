@@ -93,21 +93,32 @@ fn columns(ops: &[Operation]) -> BTreeMap<(u64, bool), usize> {
     columns
 }
 
-/// What the key held before, in words.
+/// The first line: what the key held before, and how we know.
 fn beginning(window: &Window) -> String {
-    match &window.initial {
+    let key = Shown(&window.key);
+    let held = match &window.initial {
         None => "absent".into(),
         Some((value, 0)) => Shown(value).to_string(),
         Some((value, version)) => format!("{} v{version}", Shown(value)),
+    };
+    match &window.told_by {
+        None => format!("key {key}, at first {held}"),
+        Some(op) => format!("key {key}, at first {held}, as {} tells", named(op)),
     }
+}
+
+/// An operation in words: what, whose, when.
+fn named(op: &Operation) -> String {
+    let at = op.returned().map_or("?".into(), |at| at.to_string());
+    format!("{op} of client {} ({}..{at} us)", op.client, op.invoked)
 }
 
 /// The last line: which operation no order explains.
 fn conclusion(window: &Window) -> String {
-    let Some(op) = window.ops.get(window.culprit) else { return "nothing happened".into() };
-    let at = op.returned().unwrap_or(op.invoked);
-    let label = op.to_string();
-    format!("no order explains {label} of client {} ({}..{at} us)", op.client, op.invoked)
+    match window.ops.get(window.culprit) {
+        Some(op) => format!("no order explains {}", named(op)),
+        None => "nothing happened".into(),
+    }
 }
 
 /// Draws with letters. The culprit stands between `!`, an unknown outcome runs out in `~`.
@@ -134,7 +145,7 @@ pub(crate) fn text(window: &Window) -> String {
     }
     let names: Vec<String> = layout.rows.iter().map(|client| format!("client {client}")).collect();
     let margin = names.iter().map(String::len).max().unwrap_or(0);
-    let mut text = format!("key {}, at first {}\n", Shown(&window.key), beginning(window));
+    let mut text = format!("{}\n", beginning(window));
     for (name, row) in names.iter().zip(rows) {
         let row: String = row.into_iter().collect();
         text.push_str(format!("{name:margin$}  {row}").trim_end());
@@ -159,7 +170,7 @@ const STYLE: &str = "text{font:13px ui-monospace,monospace;fill:#1b1b1f}\
 /// Draws as a picture that needs nothing but itself.
 pub(crate) fn svg(window: &Window) -> String {
     let layout = Layout::of(window);
-    let title = format!("key {}, at first {}", Shown(&window.key), beginning(window));
+    let title = beginning(window);
     let conclusion = conclusion(window);
     let names: Vec<String> = layout.rows.iter().map(|client| format!("client {client}")).collect();
     let margin = names.iter().map(String::len).max().unwrap_or(0) + 2;

@@ -50,10 +50,17 @@
 //! H4. The verdict depends on the history and the budget alone: no clock, no chance.
 //! H5. Steps and memory are bounded by the budget. What lies beyond is *unknown*, never a guess.
 //!
+//! # How hard it is
+//! In general the question is NP-complete. With values and appended tokens that are unique, and
+//! appends that tell no lengths, 64 clients on one key are no trouble; a thousand operations cost
+//! milliseconds. What makes it hard is doubt: repeated values, deletes next to many unknown
+//! outcomes, and lengths or versions where most writes are never read. Suites should write unique
+//! values. `examples/million.rs` measures.
+//!
 //! # Deviations
 //! - Configurations are remembered as 128-bit fingerprints rather than as bit sets with a state
 //!   (Lowe keeps both whole): a key with a million operations would need a million bits for each.
-//! - The search follows rules that the answers imply (S1 to S5 in `search`). The papers' algorithms
+//! - The search follows rules that the answers imply (S1 to S7 in `search`). The papers' algorithms
 //!   know nothing of registers and appends; without the rules one hot key of 64 clients is hopeless.
 //!
 //! # Deliberately missing

@@ -135,6 +135,8 @@ pub(crate) struct Plan<'a> {
     /// Whether versions are part of the state.
     pub(crate) has_versions: bool,
     pub(crate) has_appends: bool,
+    /// Whether an append told the length of the value.
+    pub(crate) has_lengths: bool,
     /// Whether only Gets observe anything, and only values, and nothing is deleted: then a Put that
     /// no read descends from, or an append that no read contains, can happen just before any Put.
     pub(crate) is_blind: bool,
@@ -214,6 +216,7 @@ impl<'a> Plan<'a> {
         let mut plan = Plan {
             has_versions,
             has_appends: steps.iter().any(is_append),
+            has_lengths: source.iter().any(|op| matches!(op.output(), Some(Output::Length(_)))),
             is_blind: !has_versions && !steps.iter().any(spoils_blindness),
             is_impossible: steps.iter().any(|step| matches!(step.role, Role::Impossible)),
             initial: State { version: if has_versions { initial.version } else { 0 }, ..initial },
@@ -239,7 +242,9 @@ impl<'a> Plan<'a> {
             }
         }
         plan.find_targets();
-        plan.find_dues();
+        let invoked = plan.invocations();
+        plan.find_dues(&invoked);
+        plan.is_impossible |= plan.zones_clash(&invoked);
         plan
     }
 
@@ -402,14 +407,19 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Works out how long each write can wait, and how long its value must stand.
-    fn find_dues(&mut self) {
+    /// The event at which each operation is invoked.
+    fn invocations(&self) -> Vec<u32> {
         let mut invoked = vec![0; self.steps.len()];
         for (place, event) in self.events.iter().enumerate() {
             if let Event::Invoke(op) = event {
                 invoked[*op as usize] = place as u32;
             }
         }
+        invoked
+    }
+
+    /// Works out how long each write can wait, and how long its value must stand.
+    fn find_dues(&mut self, invoked: &[u32]) {
         for family in &self.families {
             let [root] = family.roots[..] else { continue };
             let class = &self.classes[root as usize];
@@ -424,7 +434,7 @@ impl<'a> Plan<'a> {
                 writer.holds_until = writer.holds_until.max(Some(asked));
             }
         }
-        self.find_dues_of_pinned(&invoked);
+        self.find_dues_of_pinned(invoked);
     }
 
     /// The same for appends that every longer value of a group contains.
@@ -454,6 +464,47 @@ impl<'a> Plan<'a> {
                 (step.due, step.holds_until) = (due, holds_until);
             }
         }
+    }
+
+    /// Whether a value must stand while another write must happen. From the moment a write is due
+    /// to its last read is its zone (Gibbons & Korach, *Testing Shared Memories*, 1997): no other
+    /// write that fixes the state fits inside, and without appends no two zones overlap. A search
+    /// would find out as well, having tried every order of what came before.
+    fn zones_clash(&self, invoked: &[u32]) -> bool {
+        let is_initial = |place: usize| {
+            let class = self.steps[place].class.map(|class| &self.classes[class as usize]);
+            class.is_some_and(|class| {
+                self.initial.is_present && class.length == self.initial.print.len
+            })
+        };
+        // Whether the reads that give a write its due are its own and nothing else's.
+        let is_certain = |place: usize| {
+            self.steps[place].pin.is_some() || !self.has_appends && !is_initial(place)
+        };
+        let due = |place: usize| match self.steps[place].due {
+            Some((due, _)) if is_certain(place) => due.min(self.steps[place].returned),
+            _ => self.steps[place].returned,
+        };
+        // The earliest due of all writes that are invoked at this place or later.
+        let mut earliest = vec![NEVER; self.steps.len() + 1];
+        for place in (0..self.steps.len()).rev() {
+            let fixes = self.steps[place].class.is_some();
+            earliest[place] = earliest[place + 1].min(if fixes { due(place) } else { NEVER });
+        }
+        let mut zones = Vec::new();
+        for (place, step) in self.steps.iter().enumerate() {
+            let Some((end, _)) = step.holds_until.filter(|_| is_certain(place)) else { continue };
+            let start = due(place);
+            let after = invoked.partition_point(|invoked| *invoked < start);
+            if earliest[after] < end {
+                return true;
+            }
+            if !self.has_appends && start < end {
+                zones.push((start, end));
+            }
+        }
+        zones.sort_unstable();
+        zones.windows(2).any(|pair| pair[1].0 < pair[0].1)
     }
 
     /// How long the value is that an operation read.

@@ -19,7 +19,8 @@
 //!     read can descend from, or an append that none can contain, happens just before the next Put,
 //!     where nobody looks.
 //! S6. Without versions, an operation of unknown outcome that a later write hides, unobserved, did
-//!     not happen. Of two that are the same, the older happens first.
+//!     not happen. Of two that are the same, the older happens first. Without lengths, one that no
+//!     remaining read can show happens only to an absent key, which it makes present.
 //! S7. An append that stands at one place in every way to explain a read waits for that place. Once
 //!     it took effect, rule S2 holds for that read too.
 
@@ -370,6 +371,11 @@ impl<'p, 'a> Search<'p, 'a> {
         }
     }
 
+    /// Whether a write of unknown outcome can matter only by making an absent key present (S6).
+    fn is_unseen(&self, op: u32) -> bool {
+        !self.plan.has_versions && !self.plan.has_lengths && self.is_dead(op)
+    }
+
     /// Rule S7: whether an append is where it must be, if it must be somewhere.
     fn is_in_place(&mut self, op: u32) -> bool {
         let plan = self.plan;
@@ -424,10 +430,11 @@ impl<'p, 'a> Search<'p, 'a> {
     /// What to try first at a return: a guess that the answers to come make likely.
     fn preferred(&mut self, required: u32) -> Option<u32> {
         let Role::Write(change) = self.plan.steps[required as usize].role else { return None };
-        if self.plan.has_appends && self.bound.is_empty() {
-            if let Some(op) = self.guided(required) {
-                return Some(op);
-            }
+        if self.plan.has_appends
+            && self.bound.is_empty()
+            && let Some(op) = self.guided(required)
+        {
+            return Some(op);
         }
         if let Some(op) = self.squeezed_out(required) {
             return Some(op);
@@ -486,13 +493,19 @@ impl<'p, 'a> Search<'p, 'a> {
     fn candidates(&mut self, required: u32) -> Vec<u32> {
         let plan = self.plan;
         let mut ranked = Vec::new();
+        let mut has_maker = plan.is_blind;
         for list in [KNOWN, UNKNOWN] {
             let mut next = self.lists.first(list);
             while let Some(op) = next {
                 next = self.lists.next(op);
                 let step = &plan.steps[op as usize];
                 let twin_first = step.twin.is_some_and(|twin| !self.has_effect[twin as usize]);
-                let is_hidden = plan.is_blind && op != required && self.is_dead(op);
+                let mut is_hidden = plan.is_blind && op != required && self.is_dead(op);
+                if list == UNKNOWN && self.is_unseen(op) {
+                    // All of these do the same: they make the key present.
+                    is_hidden = self.state.is_present || has_maker;
+                    has_maker = true;
+                }
                 if !twin_first && !is_hidden {
                     ranked.push((self.rank(op, required), step.returned, op));
                 }

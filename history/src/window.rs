@@ -27,6 +27,8 @@ pub struct Window {
     pub key: Blob,
     /// What it held before: value and version, the version 0 when nobody speaks of versions.
     pub initial: Option<(Blob, u64)>,
+    /// Which operation tells that, when the window does not begin where the history does.
+    pub told_by: Option<Operation>,
     /// The operations, in order of invocation.
     pub ops: Vec<Operation>,
     /// Which of them no order explains: the last to return. Without its answer there is an order.
@@ -73,7 +75,7 @@ pub(crate) fn find(ops: &[&Operation]) -> Window {
     let mut ops: Vec<Operation> = ops.iter().map(|op| (*op).clone()).collect();
     ops.sort_by_key(|op| op.invoked);
     let key = ops.first().map_or_else(Blob::default, |op| op.key.clone());
-    let mut window = Window { key, initial: None, ops, culprit: 0 };
+    let mut window = Window { key, initial: None, told_by: None, ops, culprit: 0 };
     let mut effort = Effort { steps: STEPS_MAX };
     cut_end(&mut window, &mut effort);
     cut_beginning(&mut window, &mut effort);
@@ -157,6 +159,18 @@ fn since(ops: &[Operation], first: &Operation) -> Vec<Operation> {
         op.outcome = Outcome::Unknown;
     }
     rest.retain(|op| !op.input.is_read() || op.output().is_some());
+    if !ops.iter().any(|op| matches!(op.input, Input::Delete)) {
+        // Versions only grow: what waits for one that is gone can no longer happen.
+        let version = match first.output() {
+            Some(Output::Value { version: Some(version), .. } | Output::Stored { version }) => {
+                *version
+            }
+            _ => 0,
+        };
+        let is_gone =
+            |input: &Input| matches!(input, Input::Cas { version: v, .. } if *v < version);
+        rest.retain(|op| op.output().is_some() || !is_gone(&op.input));
+    }
     rest
 }
 
@@ -173,6 +187,7 @@ fn cut_beginning(window: &mut Window, effort: &mut Effort) {
         if let Some(initial) = tells(first, has_versions) {
             let rest = since(&window.ops, first);
             if effort.is_wrong(&rest, initial.as_ref()) {
+                window.told_by = Some(first.clone());
                 (window.ops, window.initial) = (rest, initial);
                 return;
             }

@@ -5,7 +5,7 @@
 //! 2:    [append b~
 //! ```
 //!
-//! `[` stands at the invocation and `]` at the return; `~` leaves the outcome unknown. Operations:
+//! Columns are counted from the colon behind the client. `[` stands at the invocation and `]` at the return; `~` leaves the outcome unknown. Operations:
 //! `put V`, `append V`, `append V =LENGTH`, `get V`, `get V vN`, `get -` (absent), `del yes`,
 //! `del no`, `cas N V ok` (now at version N + 1), `cas N V M` (now at M), `cas N V version`,
 //! `cas N V nokey`. `''` is the empty value. A word that ends in `:` before these names the key.
@@ -16,7 +16,7 @@ use quorate_history::{Blob, History, Input, Operation, Outcome, Output};
 pub(crate) fn history(drawing: &str) -> History {
     let mut ops = Vec::new();
     for row in drawing.lines().filter(|row| !row.trim().is_empty()) {
-        let (client, _) = row.split_once(':').expect("a row begins with its client");
+        let (client, row) = row.split_once(':').expect("a row begins with its client");
         let client = client.trim().parse().expect("a client is a number");
         let mut from = 0;
         while let Some(start) = row[from..].find('[').map(|at| from + at) {

@@ -154,39 +154,3 @@ fn apply(held: &mut Option<(Vec<u8>, u64)>, input: &Input, tells_more: bool) -> 
         }
     }
 }
-
-/// Changes some answers for others of the same history, or moves them in time.
-pub(crate) fn spoil(chance: &mut Chance, history: &mut History) {
-    let others: Vec<(Input, Option<Output>)> =
-        history.ops.iter().map(|op| (op.input.clone(), op.output().cloned())).collect();
-    for _ in 0..=chance.below(6) {
-        let other = &others[chance.below(others.len() as u64) as usize];
-        let place = chance.below(history.ops.len() as u64) as usize;
-        let op = &mut history.ops[place];
-        let Outcome::Returned { at, output } = &mut op.outcome else { continue };
-        *output = match (&op.input, output.clone()) {
-            (Input::Get, before) => match other {
-                (Input::Get, Some(seen)) => seen.clone(),
-                (Input::Put { value } | Input::Append { value }, _) => {
-                    Output::Value { value: value.clone(), version: None }
-                }
-                _ => before,
-            },
-            (Input::Delete, Output::Deleted { present }) => Output::Deleted { present: !present },
-            (Input::Cas { .. }, Output::ErrVersion) => Output::ErrNoKey,
-            (Input::Cas { version, .. }, _) if chance.below(2) == 0 => {
-                Output::Stored { version: version + 1 }
-            }
-            (Input::Cas { .. }, _) => Output::ErrVersion,
-            (Input::Append { .. }, Output::Length(length)) => {
-                Output::Length((length + chance.below(4)).saturating_sub(2))
-            }
-            (_, before) => before,
-        };
-        if chance.below(4) == 0 {
-            let length = *at - op.invoked;
-            op.invoked = (op.invoked + chance.below(9)).saturating_sub(4);
-            *at = op.invoked + length;
-        }
-    }
-}
