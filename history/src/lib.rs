@@ -13,8 +13,8 @@
 //!
 //! - [`record`]: the format of the file, its writer and its reader.
 //! - [`operation`]: the same in memory, as tests build it.
-//! - [`check`](mod@check): the judge. Each key is judged by itself, which locality allows (Herlihy &
-//!   Wing, theorem 1). The search is that of Wing & Gong (*Testing and Verifying Concurrent
+//! - [`check`](mod@check): the judge. Each key is judged by itself, which locality allows (Herlihy
+//!   & Wing, theorem 1). The search is that of Wing & Gong (*Testing and Verifying Concurrent
 //!   Objects*, 1993) with Lowe's just-in-time order and his memory of configurations (*Testing for
 //!   Linearizability*, 2017).
 //! - [`window`]: of a violation, the smallest part that is still one, drawn as text and as SVG.
@@ -61,7 +61,7 @@
 //! - Configurations are remembered as 128-bit fingerprints rather than as bit sets with a state
 //!   (Lowe keeps both whole): a key with a million operations would need a million bits for each.
 //! - The search follows rules that the answers imply (S1 to S7 in `search`). The papers' algorithms
-//!   know nothing of registers and appends; without the rules one hot key of 64 clients is hopeless.
+//!   know nothing of registers and appends; without the rules a hot key of 64 clients is hopeless.
 //!
 //! # Deliberately missing
 //! - Operations on several keys (MGET, MSET, a transaction): locality would be lost.
