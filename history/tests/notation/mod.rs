@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Columns are counted from the colon behind the client. `[` stands at the invocation and `]` at
-//! the return; `~` leaves the outcome unknown. Operations: `put V`, `append V`, `append V =LENGTH`, `get V`, `get V vN`, `get -` (absent), `del yes`,
+//! the return; `~` leaves the outcome unknown. Operations: `put V`,
+//! `append V`, `append V =LENGTH`, `get V`, `get V vN`, `get -` (absent), `del yes`,
 //! `del no`, `cas N V ok` (now at version N + 1), `cas N V M` (now at M), `cas N V version`,
 //! `cas N V nokey`. `''` is the empty value. A word that ends in `:` before these names the key.
 
