@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Cluster, connect, now, pause, wait_until};
+use common::{Cluster, connect, http_get, http_post, metric, now, pause, wait_until};
 use quorate_history::{
     Blob, Budget, History, Input, Operation, Outcome, Output, Verdict, check_within,
 };
@@ -70,7 +70,8 @@ fn client(load: Arc<Load>, id: u64, nodes: Vec<SocketAddr>, seed: u64, keys: u64
             continue;
         };
         count += 1;
-        let key = format!("key{}", chance.random_range(0..keys));
+        let number = chance.random_range(0..keys);
+        let key = format!("key{number}");
         let value = format!("{id}.{seed:x}.{count} ");
         let invoked = load.micros();
         let (input, result) = match chance.random_range(0..100) {
@@ -86,7 +87,9 @@ fn client(load: Arc<Load>, id: u64, nodes: Vec<SocketAddr>, seed: u64, keys: u64
                 let put = redis::cmd("SET").arg(&key).arg(&value).query::<()>(open);
                 (Input::Put { value: blob(&value) }, put.map(|()| Output::Done))
             }
-            70..95 => {
+            // A key is appended to or deleted, not both: the two together, with outcomes that
+            // nobody knows, are what makes judging hard.
+            70.. if number % 2 == 0 => {
                 let append = redis::cmd("APPEND").arg(&key).arg(&value).query::<u64>(open);
                 (Input::Append { value: blob(&value) }, append.map(|_| Output::Done))
             }
@@ -150,6 +153,56 @@ fn judge(load: &Load) {
 fn wait_for_writes(load: &Load, more: u64) {
     let wanted = load.acknowledged.load(SeqCst) + more;
     wait_until("writes go on", || (load.acknowledged.load(SeqCst) >= wanted).then_some(()));
+}
+
+/// Every actor kind of a node, the ones that only a real process has included, crashed by
+/// injection 200 times under load: nothing acknowledged is lost, nothing is applied twice, and
+/// every address goes on working.
+#[test]
+fn each_actor_kind_crashed_200_times_under_load() {
+    const CRASHES: usize = 200;
+    let cluster = Cluster::started(3);
+    let load = Load::new();
+    let threads = clients(&load, 8, &addresses(&cluster), 7, 64);
+    let modes = ["now", "before", "after"];
+    let kinds = [
+        "g1/acceptor",
+        "g1/proposer",
+        "g1/learner",
+        "g1/rsm",
+        "g1/kvserver",
+        "clerk",
+        "gateway",
+        "journal",
+        "files",
+        "cluster",
+    ];
+    for kind in kinds {
+        wait_for_writes(&load, 20);
+        for i in 0..CRASHES {
+            let node = i % 3;
+            let path =
+                format!("/debug/actors/n{}/{kind}/crash?mode={}", node + 1, modes[i / 3 % 3]);
+            let answer = wait_until("an answer", || http_post(cluster.debug(node), &path));
+            assert!(answer.starts_with("HTTP/1.1 2"), "POST {path}: {answer}");
+            pause(2);
+        }
+        wait_for_writes(&load, 20);
+        let restarts: f64 = (0..3)
+            .map(|node| {
+                let text = wait_until("metrics", || http_get(cluster.debug(node), "/metrics"));
+                metric(&text, "quorate_actor_restarts_total", &format!("n{}/{kind}\"", node + 1))
+            })
+            .sum();
+        // A crash that strikes at the next message waits for one; one of the other two replaces it.
+        println!("{kind}: {CRASHES} crashes injected, {restarts} restarts");
+        assert!(restarts >= CRASHES as f64 / 3.0, "{kind} restarted {restarts} times");
+    }
+    load.stop.store(true, SeqCst);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    judge(&load);
 }
 
 #[test]

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use common::{Cluster, http_get, metric, pause, wait_until};
 
-/// Parcels sent, syncs done, bytes written, by all nodes together.
-fn counted(cluster: &Cluster) -> (f64, f64, f64) {
-    let mut sum = (0.0, 0.0, 0.0);
+/// Parcels sent, syncs done, bytes written, files replaced, by all nodes together.
+fn counted(cluster: &Cluster) -> (f64, f64, f64, f64) {
+    let mut sum = (0.0, 0.0, 0.0, 0.0);
     for node in 0..cluster.configs.len() {
         let text = wait_until("metrics", || http_get(cluster.debug(node), "/metrics"));
-        sum.0 += metric(&text, "quorate_cluster_parcels_sent_total", "");
+        sum.0 += metric(&text, "quorate_cluster_sent_parcels_total", "");
         sum.1 += metric(&text, "quorate_journal_syncs_total", "");
         sum.2 += metric(&text, "quorate_journal_bytes_total", "");
+        sum.3 += metric(&text, "quorate_actor_messages_handled_total", "files\",kind=\"Save\"");
     }
     sum
 }
