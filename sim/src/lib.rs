@@ -26,7 +26,7 @@ mod world;
 
 pub use clients::Client;
 pub use net::{Net, Partition};
-pub use peers::Peer;
+pub use peers::{Peer, deciders, wait_for};
 pub use seeds::{for_each_seed, seeds};
 pub use trace::Trace;
 pub use world::{Options, SimNode, World, run};

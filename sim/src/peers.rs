@@ -13,6 +13,42 @@ use tokio::sync::oneshot;
 
 use crate::world::World;
 
+/// How many of these peers know instance `seq` to be decided.
+///
+/// # Panics
+/// When two of them know different values: the invariant of every row (specification, 0.3).
+pub async fn deciders(peers: &[Peer], seq: u64) -> usize {
+    let mut value = None;
+    let mut count = 0;
+    for peer in peers {
+        let Some(decided) = peer.decided(seq).await else { continue };
+        count += 1;
+        let first = value.get_or_insert_with(|| decided.clone());
+        assert!(*first == decided, "{} disagrees about instance {seq}", peer.node);
+    }
+    count
+}
+
+/// The labs' "wait for k": 30 polls, 10 ms apart and doubling to 1280 ms, about 30.7 s in all.
+///
+/// # Panics
+/// When fewer than `wanted` peers know instance `seq` to be decided after that.
+pub async fn wait_for(peers: &[Peer], seq: u64, wanted: usize) {
+    let Some(world) = peers.first().map(|peer| peer.world.clone()) else { return };
+    let mut pause = 10;
+    let mut count = 0;
+    for _ in 0..30 {
+        count = deciders(peers, seq).await;
+        if count >= wanted {
+            return;
+        }
+        world.sleep_ms(pause).await;
+        pause = (pause * 2).min(1280);
+    }
+    let tail = world.trace.tail(60);
+    panic!("too few decided instance {seq}: {count} of {wanted}\n{tail}");
+}
+
 /// One peer: start, status, done, max, min.
 #[derive(Clone)]
 pub struct Peer {

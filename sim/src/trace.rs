@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 
 use quorate_protocol::Name;
@@ -25,6 +25,8 @@ struct State {
     events: u64,
     line: String,
     kept: Option<Vec<String>>,
+    alarms: Vec<String>,
+    panics: Vec<String>,
 }
 
 /// A running hash of everything that any actor has handled, and the lines themselves if wanted.
@@ -37,13 +39,18 @@ impl Trace {
     pub(crate) fn new(keep: bool) -> Self {
         let hash = Hash(0xcbf2_9ce4_8422_2325);
         let kept = keep.then(Vec::new);
-        let state = State { hash, events: 0, line: String::new(), kept };
+        let state =
+            State { hash, events: 0, line: String::new(), kept, alarms: vec![], panics: vec![] };
         Trace { base: Instant::now(), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Adds an event of the world itself.
     pub fn note(&self, event: fmt::Arguments<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self.state();
         let state = &mut *state;
         state.line.clear();
         let at = Instant::now().duration_since(self.base);
@@ -59,13 +66,23 @@ impl Trace {
 
     /// The hash so far, and the number of events in it.
     pub fn hash(&self) -> (u64, u64) {
-        let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let state = self.state();
         (state.hash.0, state.events)
+    }
+
+    /// What actors have said of peers that broke the rules. All peers are our own here.
+    pub fn alarms(&self) -> Vec<String> {
+        self.state().alarms.clone()
+    }
+
+    /// Panics that nobody injected: a broken invariant, or a bug.
+    pub fn panics(&self) -> Vec<String> {
+        self.state().panics.clone()
     }
 
     /// The last `count` lines, if lines are kept.
     pub fn tail(&self, count: usize) -> String {
-        let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let state = self.state();
         let kept = state.kept.as_deref().unwrap_or_default();
         kept[kept.len().saturating_sub(count)..].concat()
     }
@@ -76,7 +93,15 @@ impl Observer for Trace {
         self.note(format_args!("{from} → {actor}  {message}"));
     }
 
-    fn on_restart(&self, actor: Name, reason: &str) {
+    fn on_restart(&self, actor: Name, reason: &str, injected: bool) {
         self.note(format_args!("{actor} restarts: {reason}"));
+        if !injected {
+            self.state().panics.push(format!("{actor}: {reason}"));
+        }
+    }
+
+    fn on_alarm(&self, actor: Name, alarm: &str) {
+        self.note(format_args!("{actor} ALARM: {alarm}"));
+        self.state().alarms.push(format!("{actor}: {alarm}"));
     }
 }

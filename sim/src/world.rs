@@ -20,7 +20,10 @@ use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
 use tokio::task::{AbortHandle, LocalSet};
 
-use crate::{net::Net, trace::Trace};
+use crate::{
+    net::{Net, Partition},
+    trace::Trace,
+};
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +94,8 @@ const GROUP: GroupId = GroupId(1);
 /// Runs a test in a world of its own: one thread, virtual time from 0.
 ///
 /// # Panics
-/// When the test does, or when a node ended itself.
+/// When the test does; when a node ended itself, an actor panicked by itself, or one said that a
+/// peer broke the rules.
 pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -101,6 +105,7 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
         let trace = Arc::new(Trace::new(options.keep_trace));
+        let _write = WriteTrace(trace.clone());
         let net = Net::new(seed, trace.clone());
         let carrier = tokio::task::spawn_local(net.clone().run());
         let world = World {
@@ -119,10 +124,28 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
         assert!(!carrier.is_finished(), "the network has stopped: a message could not be read");
         let fatals = world.fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         assert!(fatals.is_empty(), "a node ended itself: {}", fatals[0]);
+        let alarms = world.trace.alarms();
+        assert!(alarms.is_empty(), "somebody broke the rules: {}", alarms[0]);
+        let panics = world.trace.panics();
+        assert!(panics.is_empty(), "an actor panicked: {}", panics[0]);
         result
     });
     drop(local);
     result
+}
+
+/// `QUORATE_TRACE=file` writes the lines of a world that ends in a panic to that file.
+struct WriteTrace(Arc<Trace>);
+
+impl Drop for WriteTrace {
+    fn drop(&mut self) {
+        if let (true, Ok(path)) = (std::thread::panicking(), std::env::var("QUORATE_TRACE")) {
+            match std::fs::write(&path, self.0.tail(usize::MAX)) {
+                Ok(()) => eprintln!("the trace is in {path}"),
+                Err(error) => eprintln!("the trace could not be written to {path}: {error}"),
+            }
+        }
+    }
 }
 
 impl World {
@@ -154,6 +177,24 @@ impl World {
         (1..=self.options.servers).map(NodeId).collect()
     }
 
+    /// Up to three sets, each server in one of them: the labs' random partition.
+    pub fn random_partition(&self) -> Partition {
+        let mut sets = vec![vec![], vec![], vec![]];
+        for node in self.servers() {
+            sets[self.below(3) as usize].push(node);
+        }
+        sets
+    }
+
+    /// All servers in an order of chance: the labs' shuffled list.
+    pub fn shuffled(&self) -> Vec<NodeId> {
+        let mut nodes = self.servers();
+        for i in (1..nodes.len()).rev() {
+            nodes.swap(i, self.below(i as u64 + 1) as usize);
+        }
+        nodes
+    }
+
     /// A running server.
     ///
     /// # Panics
@@ -182,6 +223,12 @@ impl World {
     pub fn disk_bytes(&self) -> u64 {
         let disks = self.disks.borrow();
         disks.values().map(|disk| disk.counters().bytes_stored).sum()
+    }
+
+    /// Bytes of this process's memory that all disks take, see [`SimDisk::memory_bytes`]: a real
+    /// disk takes none.
+    pub fn disk_memory(&self) -> u64 {
+        self.disks.borrow().values().map(SimDisk::memory_bytes).sum()
     }
 
     fn stage_of(&self, node: NodeId) -> Node {

@@ -111,19 +111,21 @@ impl Acceptor {
             self.promised = ballot;
             out.persist(Record::Promised(ballot));
         }
+        let forgotten = self.forgotten;
         let (mut first, mut votes, mut bytes) = (slot, vec![], 0);
         for (slot, vote) in self.votes.range(slot..) {
             bytes += value_bytes(&vote.value);
             if bytes > PROMISE_PART_BYTES_MAX && !votes.is_empty() {
                 let (from_slot, votes) = (first, std::mem::take(&mut votes));
-                let answer = Answer::Promise { ballot, from: from_slot, below: Some(*slot), votes };
+                let below = Some(*slot);
+                let answer = Answer::Promise { ballot, from: from_slot, below, votes, forgotten };
                 out.send(Outbound::Answer(from, answer));
                 first = *slot;
                 bytes = value_bytes(&vote.value);
             }
             votes.push((*slot, vote.clone()));
         }
-        let answer = Answer::Promise { ballot, from: first, below: None, votes };
+        let answer = Answer::Promise { ballot, from: first, below: None, votes, forgotten };
         out.send(Outbound::Answer(from, answer));
     }
 

@@ -167,6 +167,9 @@ pub enum Answer {
         below: Option<Slot>,
         /// Those votes.
         votes: Vec<(Slot, Vote)>,
+        /// Votes below this slot are forgotten here: they cannot be shown, though something is
+        /// chosen there, and everybody has its effect.
+        forgotten: Slot,
     },
     /// Phase 2b: voted for everything in the round.
     Accepted {
@@ -273,7 +276,10 @@ pub fn show_slots<T>(f: &mut fmt::Formatter<'_>, entries: &[(Slot, T)]) -> fmt::
     match entries {
         [] => f.write_str("none"),
         [(slot, _)] => write!(f, "{slot}"),
-        [(first, _), .., (last, _)] if last.0 - first.0 + 1 == entries.len() as u64 => {
+        // Instances may stand in any order.
+        [(first, _), .., (last, _)]
+            if entries.windows(2).all(|pair| pair[1].0 == pair[0].0.next()) =>
+        {
             write!(f, "{first}..{last}")
         }
         _ => {
@@ -317,7 +323,7 @@ impl fmt::Display for Message {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Promise { ballot, from, below, votes } => {
+            Answer::Promise { ballot, from, below, votes, .. } => {
                 write!(f, "Promise {ballot} from={from} votes={}", Slots(votes))?;
                 below.map_or(Ok(()), |below| write!(f, " more from={below}"))
             }

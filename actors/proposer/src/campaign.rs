@@ -17,6 +17,8 @@ pub(crate) struct Campaign {
     promised: BTreeSet<NodeId>,
     /// Per slot, the vote in the highest ballot.
     votes: BTreeMap<Slot, Vote>,
+    /// Below this slot some acceptor has forgotten its votes.
+    forgotten: Slot,
     tries: u32,
     /// What others have forwarded meanwhile, in the hope that we win.
     forwarded: Vec<(NodeId, Vec<Wish>, Option<ProposalId>)>,
@@ -33,6 +35,7 @@ impl Campaign {
             covered: BTreeMap::new(),
             promised: BTreeSet::new(),
             votes: BTreeMap::new(),
+            forgotten: Slot(0),
             tries: 0,
             forwarded: vec![],
         }
@@ -44,6 +47,14 @@ impl Campaign {
 
     pub(crate) fn first(&self) -> Slot {
         self.first
+    }
+
+    pub(crate) fn forgotten(&self) -> Slot {
+        self.forgotten
+    }
+
+    pub(crate) fn on_forgotten(&mut self, below: Slot) {
+        self.forgotten = self.forgotten.max(below);
     }
 
     pub(crate) fn prepare(&self) -> ToAcceptor {

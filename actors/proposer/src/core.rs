@@ -344,7 +344,7 @@ impl Proposer {
         from: NodeId,
         ballot: Ballot,
         (first, below): (Slot, Option<Slot>),
-        votes: Vec<(Slot, Vote)>,
+        (votes, forgotten): (Vec<(Slot, Vote)>, Slot),
         out: &mut Out<Self>,
     ) {
         let me = self.config.me.node;
@@ -352,6 +352,8 @@ impl Proposer {
         if ballot != campaign.ballot() || !self.config.nodes.contains(&from) {
             return;
         }
+        // Also from a part that does not complete a promise: it is true whoever says it.
+        campaign.on_forgotten(forgotten);
         if !campaign.on_promise(from, (first, below), votes) {
             return;
         }
@@ -371,6 +373,9 @@ impl Proposer {
             return;
         };
         let forwarded = campaign.take_forwarded();
+        // What some acceptor has forgotten it could not show. It is chosen, and nobody needs it:
+        // to propose anything there, even a no-op, would be a second value for the slot.
+        self.forget(campaign.forgotten());
         let first = self.below.max(self.forgotten).max(campaign.first());
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
         self.lost = 0;
@@ -417,8 +422,8 @@ impl Proposer {
 
     fn on_answer(&mut self, from: NodeId, answer: Answer, out: &mut Out<Self>) {
         match answer {
-            Answer::Promise { ballot, from: first, below, votes } => {
-                self.on_promise(from, ballot, (first, below), votes, out);
+            Answer::Promise { ballot, from: first, below, votes, forgotten } => {
+                self.on_promise(from, ballot, (first, below), (votes, forgotten), out);
             }
             Answer::Accepted { ballot, round } => {
                 if let Phase::Leading(lead) = &mut self.phase
@@ -472,15 +477,21 @@ impl Proposer {
             Notice::Decided { slots, below } => self.on_decided(slots, below, out),
             Notice::Ballot(ballot) => self.heard_of(ballot, out),
             Notice::Forgotten { below } => {
-                self.forgotten = self.forgotten.max(below);
+                self.forget(below);
                 let forgotten = self.forgotten;
-                self.decided = self.decided.split_off(&forgotten);
-                self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
                 if let Phase::Leading(lead) = &mut self.phase {
                     lead.forget(forgotten);
                 }
             }
         }
+    }
+
+    /// Nobody needs what is below any more: nothing is to be wished for there.
+    fn forget(&mut self, below: Slot) {
+        self.forgotten = self.forgotten.max(below);
+        let forgotten = self.forgotten;
+        self.decided = self.decided.split_off(&forgotten);
+        self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
     }
 
     fn on_decided(

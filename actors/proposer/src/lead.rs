@@ -72,7 +72,9 @@ pub(crate) struct Lead {
     queue: VecDeque<(Wish, Option<NodeId>)>,
     /// Proposals in the queue or under way.
     held: BTreeSet<ProposalId>,
-    /// The labs' library only: instances in the queue or under way.
+    /// The labs' library only: instances that this ballot has a value for, in the queue, under way
+    /// or chosen. They stay until they are forgotten: a second value for one would break P2, and an
+    /// acceptor that missed the first would vote for it.
     held_slots: BTreeSet<Slot>,
     recent: BTreeSet<ProposalId>,
     recent_order: VecDeque<ProposalId>,
@@ -189,11 +191,15 @@ impl Lead {
         if let Some(slot) = wish.slot {
             if !self.held_slots.insert(slot) {
                 let holds = |sent: &&mut Sent| sent.entries.iter().any(|(s, _)| *s == slot);
-                if let Some(sent) = self.rounds.values_mut().find(holds) {
-                    if sent.chosen {
-                        self.inform_again.extend(from);
+                match self.rounds.values_mut().find(holds) {
+                    Some(sent) if !sent.chosen => sent.waiters.extend(from),
+                    Some(_) => self.inform_again.extend(from),
+                    // Still in the queue, or chosen and accepted by everybody.
+                    None => {
+                        if !self.queue.iter().any(|(wish, _)| wish.slot == Some(slot)) {
+                            self.inform_again.extend(from);
+                        }
                     }
-                    sent.waiters.extend(from);
                 }
                 return;
             }
@@ -309,8 +315,7 @@ impl Lead {
             sent.chosen = true;
             self.in_flight -= 1;
             let entries = sent.entries.clone();
-            for (slot, value) in &entries {
-                self.held_slots.remove(slot);
+            for (_, value) in &entries {
                 if let Some(proposal) = value {
                     self.held.remove(&proposal.id);
                     self.recent.insert(proposal.id);

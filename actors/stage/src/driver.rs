@@ -69,6 +69,9 @@ impl<C: Core> Driver<C> {
         }
         for alarm in out.alarms.drain(..) {
             tracing::warn!(actor = %stage.name(), "{alarm}");
+            if let Some(observer) = stage.node().observer() {
+                observer.on_alarm(stage.name(), &alarm);
+            }
         }
         if std::mem::take(&mut out.drain) {
             stage.request_flush();

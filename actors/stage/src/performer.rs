@@ -388,7 +388,7 @@ impl<R: Role> Supervisor<R> {
         self.stats.restarted(text.clone(), injected);
         let name = self.stats.name();
         if let Some(observer) = self.node.observer() {
-            observer.on_restart(name, &text);
+            observer.on_restart(name, &text, injected);
         }
         if !injected {
             tracing::error!(actor = %name, panic = %text, "an actor panicked; it is restarted");

@@ -47,8 +47,10 @@ impl fmt::Display for Fatal {
 pub trait Observer: Send + Sync {
     /// `actor` is about to handle `message` from `from`.
     fn on_handle(&self, actor: Name, from: Name, message: &dyn fmt::Display);
-    /// `actor` restarted after `reason`.
-    fn on_restart(&self, actor: Name, reason: &str);
+    /// `actor` restarts after `reason`; `injected`: on purpose, not by a panic of its own.
+    fn on_restart(&self, actor: Name, reason: &str, injected: bool);
+    /// `actor` says that a peer broke the rules.
+    fn on_alarm(&self, actor: Name, alarm: &str);
 }
 
 /// Where in an actor's life an injected crash strikes.
