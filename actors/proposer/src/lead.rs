@@ -172,7 +172,8 @@ impl Lead {
         self.ballot
     }
 
-    fn progress(&self) -> Progress {
+    /// What is chosen.
+    pub(crate) fn progress(&self) -> Progress {
         Progress { through: self.through, below: self.below }
     }
 
