@@ -86,6 +86,7 @@ pub struct World {
     disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
     fatals: Arc<Mutex<Vec<Fatal>>>,
     clients: Rc<RefCell<u32>>,
+    epoch: tokio::time::Instant,
     starts: Rc<RefCell<u64>>,
 }
 
@@ -118,6 +119,7 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
             disks: Rc::default(),
             fatals: Arc::default(),
             clients: Rc::default(),
+            epoch: tokio::time::Instant::now(),
             starts: Rc::default(),
         };
         let result = test(world.clone()).await;
@@ -157,6 +159,11 @@ impl World {
     /// True with this probability, in parts of a thousand.
     pub fn permille(&self, permille: u64) -> bool {
         self.chance.borrow_mut().permille(permille)
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        tokio::time::Instant::now().duration_since(self.epoch)
     }
 
     /// Lets time pass.
@@ -239,7 +246,8 @@ impl World {
             trace.note(format_args!("{fatal}"));
             fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
         };
-        Node::new(node, 0, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
+        let wall_ms = self.elapsed().as_millis() as u64;
+        Node::new(node, wall_ms, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
     }
 
     fn config(&self, node: NodeId) -> GroupConfig {
