@@ -346,7 +346,6 @@ fn rules_and_messages_are_plain_code() {
         "Mutex",
         "RwLock",
         "OnceLock",
-        "LazyLock",
         "HashMap",
         "HashSet",
         "static_mut",

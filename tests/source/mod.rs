@@ -10,7 +10,7 @@ use std::{
 
 /// The files below `dir` whose name ends with `ending`, in order, without build output and hidden
 /// directories.
-pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = vec![];
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {
@@ -22,7 +22,7 @@ pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
                 if name != "target" && (!name.starts_with('.') || name == ".ci") {
                     open.push(path);
                 }
-            } else if name.ends_with(ending) {
+            } else if name.ends_with(ending) && name != ".git" {
                 found.push(path);
             }
         }
@@ -33,7 +33,7 @@ pub fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// The code of a file: what stands in comments, strings and characters is blank, and so is what is
 /// compiled for tests only. Lines keep their numbers.
-pub fn code(path: &Path) -> String {
+pub(crate) fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     without_tests(&blanked(&text))
 }
@@ -122,7 +122,7 @@ fn block(code: &str, open: usize) -> Range<usize> {
 }
 
 /// The words of some code, each with its line.
-pub fn words(code: &str) -> Vec<(usize, &str)> {
+pub(crate) fn words(code: &str) -> Vec<(usize, &str)> {
     let line = |(number, line)| {
         let words = str::split(line, |c: char| !c.is_alphanumeric() && c != '_');
         words.filter(|word| !word.is_empty()).map(move |word| (number + 1, word))
@@ -135,7 +135,7 @@ fn follows(code: &str, first: &str, second: &str) -> bool {
 }
 
 /// Whether some code defines a function, of a type if one is named.
-pub fn has_function(code: &str, of: Option<&str>, name: &str) -> bool {
+pub(crate) fn has_function(code: &str, of: Option<&str>, name: &str) -> bool {
     let Some(of) = of else { return follows(code, "fn", name) };
     let starts = code.match_indices("\nimpl").map(|(at, _)| at);
     starts.into_iter().any(|start| {
@@ -147,12 +147,12 @@ pub fn has_function(code: &str, of: Option<&str>, name: &str) -> bool {
 }
 
 /// Whether some code has a public struct of this name.
-pub fn has_struct(code: &str, name: &str) -> bool {
+pub(crate) fn has_struct(code: &str, name: &str) -> bool {
     follows(code, "struct", name)
 }
 
 /// The public enums of some code, with their variants.
-pub fn enums(code: &str) -> Vec<(String, Vec<String>)> {
+pub(crate) fn enums(code: &str) -> Vec<(String, Vec<String>)> {
     let starts = code.match_indices("pub enum ").map(|(at, found)| at + found.len());
     let found = starts.filter_map(|start| {
         let open = start + code[start..].find('{')?;
