@@ -57,6 +57,9 @@ use segment::{BadHeader, FRAME_BYTES, Found, HEADER_BYTES, SegmentHeader};
 /// The most bytes that the records of one commit may take, frames included: 1 GiB.
 pub const COMMIT_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes of memory kept for the next commit; what a larger one took is given back.
+const BUFFER_BYTES_KEPT: usize = 256 * 1024;
+
 /// How many zeros are written at once when a new segment is filled.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -364,6 +367,7 @@ impl Journal {
             Ok(bytes) => {
                 self.unsynced = Some(Unsynced { bytes, mark: self.buffer_mark });
                 self.buffer.truncate(HEADER_BYTES);
+                self.buffer.shrink_to(BUFFER_BYTES_KEPT);
                 self.buffer_mark = 0;
                 Ok(Committed { bytes: bytes as u64 })
             }

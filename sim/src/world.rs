@@ -227,6 +227,12 @@ impl World {
         disks.values().map(|disk| disk.counters().bytes_stored).sum()
     }
 
+    /// Bytes of this process's memory that all disks take, see [`SimDisk::memory_bytes`]: a real
+    /// disk takes none.
+    pub fn disk_memory(&self) -> u64 {
+        self.disks.borrow().values().map(SimDisk::memory_bytes).sum()
+    }
+
     pub(crate) fn stage_of(&self, node: NodeId) -> Node {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
