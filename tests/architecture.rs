@@ -490,7 +490,8 @@ fn documents_that_are_named_exist() {
         for path in files(&root(), ending) {
             let text = fs::read_to_string(&path).unwrap_or_default();
             let name = |c: char| !c.is_alphanumeric() && !"./_-".contains(c);
-            for word in text.split(name).filter(|word| word.ends_with(".md") && word.len() > 3) {
+            let words = text.split(name).map(|word| word.trim_end_matches('.'));
+            for word in words.filter(|word| word.ends_with(".md") && word.len() > 3) {
                 let beside = path.parent().map(|dir| dir.join(word));
                 if !root().join(word).exists() && !beside.is_some_and(|path| path.exists()) {
                     offences.push(format!("{}: {word}", short(&path)));
