@@ -483,6 +483,37 @@ fn every_message_has_its_row_and_every_row_its_message() {
     );
 }
 
+/// The numbers of invariants that stand right behind `before` and in front of `after`.
+fn numbers<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
+    let behind = text.match_indices(before).map(|(at, found)| &text[at + found.len()..]);
+    let numbers = behind.filter_map(|rest| Some(rest.split_once(after)?.0)).filter(|number| {
+        let (letter, digits) = number.split_at(number.len().min(1));
+        letter.chars().all(|c| c.is_ascii_uppercase())
+            && !digits.is_empty()
+            && digits.chars().all(|c| c.is_ascii_digit())
+    });
+    numbers.collect()
+}
+
+#[test]
+fn every_invariant_that_is_asserted_is_stated() {
+    let (mut offences, mut found) = (vec![], 0);
+    for c in workspace() {
+        let paths = files(&root().join(&c.dir).join("src"), ".rs");
+        let texts: Vec<String> = paths.iter().map(|path| text(&short(path))).collect();
+        let stated: BTreeSet<&str> =
+            texts.iter().flat_map(|text| numbers(text, "//! ", '.')).collect();
+        for number in texts.iter().flat_map(|text| numbers(text, "\"", ':')) {
+            found += 1;
+            if !stated.contains(number) {
+                offences.push(format!("{} asserts {number}", c.dir));
+            }
+        }
+    }
+    none(offences, "State it in the crate's documentation, as a line that begins with its number.");
+    assert!(found >= 10, "only {found} assertions name an invariant");
+}
+
 #[test]
 fn documents_that_are_named_exist() {
     let mut offences = vec![];

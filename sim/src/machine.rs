@@ -94,7 +94,7 @@ impl<M: StateMachine> Replicas<M> {
             let outcome = timeout(PATIENCE, answers).await.ok().flatten();
             match outcome.and_then(|answers| answers.into_iter().next()) {
                 Some((_, Outcome::Done(reply))) => return reply,
-                Some((_, Outcome::Forgotten)) => panic!("R2: a reply that is waited for is kept"),
+                Some((_, Outcome::Forgotten)) => panic!("a reply that is waited for was dropped"),
                 // Refused, or lost with an actor: the same serial again.
                 Some((_, Outcome::Busy | Outcome::Stopped)) | None => {
                     tokio::time::sleep(PAUSE).await;
