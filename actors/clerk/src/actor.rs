@@ -154,6 +154,10 @@ impl Clerk {
     }
 
     fn on_served(&mut self, served: Served, stage: &mut Stage<Self>) {
+        // C4. Serials of a former life of ours were given out again.
+        if served.client_id != self.client_id {
+            return;
+        }
         let mut outcomes: Vec<(Outlet<Outcomes>, Outcomes)> = vec![];
         for (serial, answer) in served.answers {
             let Some(pending) = self.pending.get(&serial) else { continue };

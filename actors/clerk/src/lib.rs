@@ -16,6 +16,7 @@
 //! C2. An outcome that is not known is reported as [`Outcome::Unknown`], never as failure or
 //!     success. [`Outcome::Refused`] means that the operation had no effect and will have none.
 //! C3. `acked_below` never passes a serial that somebody still waits for.
+//! C4. An answer counts only for the life of the clerk that asked: serials begin anew with each.
 //!
 //! # Deviations
 //! - A clerk serves many users at once: serials overtake each other, and the servers keep replies

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_persistence::Writer;
 use quorate_protocol::{Name, NodeId};
-use quorate_rsm::{Answers, At, Message as ToRsm, StateMachine, Submit};
+use quorate_rsm::{Answers, At, Message as ToRsm, Request, StateMachine, Submit};
 use quorate_stage::{Mailbox, Outlet, PeerOutlet, Role, Stage};
 
 use crate::{
@@ -48,8 +48,8 @@ impl StateMachine for Store {
 pub struct KvServer {
     rsm: Mailbox<ToRsm<Store>>,
     clerks: PeerOutlet<Served>,
-    /// Per clerk, where the rsm puts its answers.
-    replies: BTreeMap<NodeId, Outlet<Answers<Reply>>>,
+    /// Per clerk, its present life and where the rsm puts the answers to that.
+    replies: BTreeMap<NodeId, (u64, Outlet<Answers<Reply>>)>,
 }
 
 impl KvServer {
@@ -58,14 +58,23 @@ impl KvServer {
         KvServer { rsm, clerks, replies: BTreeMap::new() }
     }
 
-    fn reply_to(&mut self, clerk: NodeId, stage: &Stage<Self>) -> Outlet<Answers<Reply>> {
-        let outlet = || {
-            let mailbox = stage.mailbox().clone();
-            Outlet::from_fn(move |from, answers| {
-                mailbox.send(from, Message::Answered { to: clerk, answers });
-            })
-        };
-        self.replies.entry(clerk).or_insert_with(outlet).clone()
+    fn reply_to(
+        &mut self,
+        clerk: NodeId,
+        client_id: u64,
+        stage: &Stage<Self>,
+    ) -> Outlet<Answers<Reply>> {
+        if let Some((known, reply)) = self.replies.get(&clerk)
+            && *known == client_id
+        {
+            return reply.clone();
+        }
+        let mailbox = stage.mailbox().clone();
+        let reply = Outlet::from_fn(move |from, answers| {
+            mailbox.send(from, Message::Answered { to: clerk, client_id, answers });
+        });
+        self.replies.insert(clerk, (client_id, reply.clone()));
+        reply
     }
 }
 
@@ -76,13 +85,18 @@ impl Role for KvServer {
     fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
         match message {
             Message::Serve { requests } => {
-                let reply = self.reply_to(from.node, stage);
-                let requests = requests.into_iter().map(|request| (request.serial, request));
-                let submit = Submit { requests: requests.collect(), reply };
-                self.rsm.send(stage.name(), ToRsm::Submit(submit));
+                let mut by_client: BTreeMap<u64, Vec<(u64, Request<Op>)>> = BTreeMap::new();
+                for request in requests {
+                    let of_client = by_client.entry(request.client_id).or_default();
+                    of_client.push((request.serial, request));
+                }
+                for (client_id, requests) in by_client {
+                    let reply = self.reply_to(from.node, client_id, stage);
+                    self.rsm.send(stage.name(), ToRsm::Submit(Submit { requests, reply }));
+                }
             }
-            Message::Answered { to, answers } => {
-                self.clerks.send(stage.name(), to, Served { answers });
+            Message::Answered { to, client_id, answers } => {
+                self.clerks.send(stage.name(), to, Served { client_id, answers });
             }
         }
     }

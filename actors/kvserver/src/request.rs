@@ -21,6 +21,8 @@ pub enum Message {
     Answered {
         /// The clerk's node.
         to: NodeId,
+        /// The clerk, in one of its lives.
+        client_id: u64,
         /// By serial.
         answers: Answers<Reply>,
     },
@@ -48,7 +50,7 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
-            Message::Answered { to, answers } => write!(f, "Answered {to} {}", answers.len()),
+            Message::Answered { to, answers, .. } => write!(f, "Answered {to} {}", answers.len()),
         }
     }
 }
@@ -56,6 +58,9 @@ impl fmt::Display for Message {
 /// What a kvserver answers to a clerk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
+    /// Whose serials these are: a clerk that has started anew counts from 1 again, and must not
+    /// take an answer to its former life for its own.
+    pub client_id: u64,
     /// By serial.
     pub answers: Vec<(u64, Outcome<Reply>)>,
 }
