@@ -66,6 +66,9 @@ pub(crate) fn run(args: Args) -> Done {
 
 fn measure(args: Args) -> Result<Report, Failure> {
     let Args { node: nodes, pipeline, history, load } = args;
+    if history.is_some() && load.fill {
+        return Err(Failure::usage("--fill is not for --history: its keys begin as absent ones"));
+    }
     let history = history.map(|path| History::create(&path)).transpose().map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
