@@ -425,6 +425,7 @@ fn dashboard(
         cluster: links.0.get().cloned(),
         journal: owners,
         ask_status: Outlet::from_fn(move |_, reply| rsm.send(name, ToRsm::AskStatus(reply))),
+        faults: Faults::none(),
         faults_allowed: ground.config.faults,
         version: env!("CARGO_PKG_VERSION").to_string(),
     };

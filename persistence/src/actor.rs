@@ -264,6 +264,10 @@ impl Role for FilesActor {
                     reply.send(stage.name(), FileEvent::Loaded(content.map(Bytes::from)));
                 })
             }
+            FilesMessage::Ask { id, reply } => {
+                reply.send(stage.name(), FileEvent::Asked { id });
+                Ok(())
+            }
             FilesMessage::Save { path, id, writer, reply } => {
                 let made = match path.parent() {
                     Some(dir) => self.disk.create_dir_all(dir).map_err(FileError::from),

@@ -87,9 +87,17 @@ pub enum FilesMessage {
         /// Where to answer.
         reply: Outlet<FileEvent>,
     },
+    /// What has become of a Save? Requests are answered in order, so whoever is answered this
+    /// first knows that the actor crashed over the Save. Answer: [`FileEvent::Asked`].
+    Ask {
+        /// Comes back in the answer.
+        id: u64,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
 }
 
-quorate_stage::kinds!(FilesMessage { Load, Save });
+quorate_stage::kinds!(FilesMessage { Load, Save, Ask });
 
 impl fmt::Display for FilesMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,6 +107,7 @@ impl fmt::Display for FilesMessage {
             FilesMessage::Save { path, id, .. } => {
                 write!(f, "Save {} #{id}", name(path).unwrap_or_default())
             }
+            FilesMessage::Ask { id, .. } => write!(f, "Ask #{id}"),
         }
     }
 }
@@ -114,5 +123,10 @@ pub enum FileEvent {
         id: u64,
         /// Bytes on the disk.
         bytes: u64,
+    },
+    /// Every request before the Ask of this number is answered or lost.
+    Asked {
+        /// The request's number.
+        id: u64,
     },
 }

@@ -29,7 +29,7 @@ impl fmt::Display for GroupId {
 }
 
 /// Which life of a data directory speaks. Drawn at random when a directory is first used, and kept
-/// in it: a node that lost its disk comes back as somebody else (DESIGN 5).
+/// in it: a node that lost its disk comes back as somebody else (ARCHITECTURE.md, pins).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

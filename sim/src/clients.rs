@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quorate_clerk::{Clerk, Config, Message as ToClerk, Outcome, Servers};
 use quorate_kvserver::{Condition, Op, Reply, Version, Versioned};
 use quorate_protocol::{GroupId, Name, NodeId, Role};
-use quorate_stage::{Link, Mailbox, Outlet, Transport, seat};
+use quorate_stage::{Link, Mailbox, Node, Outlet, Transport, seat};
 use tokio::sync::oneshot;
 
 use crate::world::World;
@@ -17,6 +17,7 @@ use crate::world::World;
 /// A clerk on a node of its own; every message of it crosses the network.
 #[derive(Clone)]
 pub struct Client {
+    stage: Node,
     clerk: Mailbox<ToClerk>,
 }
 
@@ -36,11 +37,30 @@ impl Client {
             let servers = Servers { nodes: servers.clone(), local: None, remote: Some(remote) };
             Clerk::new(config, servers, stage)
         });
-        Client { clerk }
+        Client { stage, clerk }
+    }
+
+    /// The stage of its clerk: to crash it, to look into its mailbox.
+    pub fn stage(&self) -> &Node {
+        &self.stage
+    }
+
+    /// Its clerk's mailbox.
+    pub fn clerk(&self) -> &Mailbox<ToClerk> {
+        &self.clerk
     }
 
     /// Carries out an operation; blocks until there is an outcome.
+    ///
+    /// # Panics
+    /// If the clerk crashes meanwhile.
     pub async fn run(&self, op: Op) -> Outcome {
+        self.attempt(op).await.expect("a clerk answers every operation, once")
+    }
+
+    /// Carries out an operation. `None`: the clerk crashed meanwhile, and nobody can say what has
+    /// become, or will become, of it.
+    pub async fn attempt(&self, op: Op) -> Option<Outcome> {
         let (done, outcome) = oneshot::channel();
         let done = Mutex::new(Some(done));
         let reply = Outlet::from_fn(move |_, outcomes: quorate_clerk::Outcomes| {
@@ -52,7 +72,7 @@ impl Client {
         });
         let from = self.clerk.name();
         self.clerk.send(from, ToClerk::Submit { ops: vec![(0, op)], reply });
-        outcome.await.expect("a clerk answers every operation, once")
+        outcome.await.ok()
     }
 
     async fn done(&self, op: Op) -> Reply {

@@ -18,6 +18,7 @@
 //! 20 % of its answers: together 28 %, as there. A *deaf* server hears answers only.
 
 mod clients;
+pub mod machine;
 mod net;
 mod peers;
 mod seeds;

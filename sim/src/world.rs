@@ -14,7 +14,9 @@ use std::{
 use quorate_kvserver::Message as ToKvServer;
 use quorate_learner::Message as ToLearner;
 use quorate_node::{Group, GroupConfig, Library, Store};
-use quorate_persistence::{Disk, FilesActor, JournalActor, JournalOptions, Owners, SimDisk};
+use quorate_persistence::{
+    Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
+};
 use quorate_proposer::Message as ToProposer;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
@@ -86,10 +88,11 @@ pub struct World {
     disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
     fatals: Arc<Mutex<Vec<Fatal>>>,
     clients: Rc<RefCell<u32>>,
+    epoch: tokio::time::Instant,
     starts: Rc<RefCell<u64>>,
 }
 
-const GROUP: GroupId = GroupId(1);
+pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// Runs a test in a world of its own: one thread, virtual time from 0.
 ///
@@ -118,6 +121,7 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
             disks: Rc::default(),
             fatals: Arc::default(),
             clients: Rc::default(),
+            epoch: tokio::time::Instant::now(),
             starts: Rc::default(),
         };
         let result = test(world.clone()).await;
@@ -157,6 +161,11 @@ impl World {
     /// True with this probability, in parts of a thousand.
     pub fn permille(&self, permille: u64) -> bool {
         self.chance.borrow_mut().permille(permille)
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        tokio::time::Instant::now().duration_since(self.epoch)
     }
 
     /// Lets time pass.
@@ -231,7 +240,7 @@ impl World {
         self.disks.borrow().values().map(SimDisk::memory_bytes).sum()
     }
 
-    fn stage_of(&self, node: NodeId) -> Node {
+    pub(crate) fn stage_of(&self, node: NodeId) -> Node {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
@@ -239,16 +248,51 @@ impl World {
             trace.note(format_args!("{fatal}"));
             fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
         };
-        Node::new(node, 0, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
+        let wall_ms = self.elapsed().as_millis() as u64;
+        Node::new(node, wall_ms, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
     }
 
-    fn config(&self, node: NodeId) -> GroupConfig {
+    pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
         let checkpoint = PathBuf::from("/data/groups/g1/checkpoint");
         let mut config = GroupConfig::new(GROUP, me, self.servers(), checkpoint, true);
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
+    }
+
+    /// The journal of a server that starts.
+    pub(crate) fn journal(
+        &self,
+        stage: &Node,
+        owners: &Owners,
+        aborts: &mut Vec<AbortHandle>,
+    ) -> Mailbox<JournalMessage> {
+        let place = seat::<JournalActor>(stage, Name::of_node(stage.id(), Role::Journal));
+        let journal = place.mailbox();
+        let (disk, owners): (Arc<dyn Disk>, _) = (Arc::new(self.disk(stage.id())), owners.clone());
+        let segment_bytes = (self.options.log_bytes_max / 2).clamp(1024, 4 * 1024 * 1024);
+        let options = JournalOptions { segment_bytes, zero_fill: false, seed: self.seed };
+        let mut restarted = false;
+        aborts.push(place.take(move |_| {
+            let dir = |group: GroupId| Path::new("/data/groups").join(group.to_string());
+            let again = std::mem::replace(&mut restarted, true);
+            JournalActor::new(disk.clone(), dir, options, owners.clone(), again)
+        }));
+        journal
+    }
+
+    /// The files of a server that starts.
+    pub(crate) fn files(
+        &self,
+        stage: &Node,
+        aborts: &mut Vec<AbortHandle>,
+    ) -> Mailbox<FilesMessage> {
+        let place = seat::<FilesActor>(stage, Name::of_node(stage.id(), Role::Files));
+        let files = place.mailbox();
+        let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
+        aborts.push(place.take(move |_| FilesActor::new(disk.clone())));
+        files
     }
 
     /// Starts a server: a replica of the store, or the labs' library alone.
@@ -259,23 +303,9 @@ impl World {
         assert!(!self.runs(node), "{node} runs already");
         self.trace.note(format_args!("start {node}"));
         let stage = self.stage_of(node);
-        let disk: Arc<dyn Disk> = Arc::new(self.disk(node));
         let owners = Owners::default();
         let mut aborts = vec![];
-
-        let journal_seat = seat::<JournalActor>(&stage, Name::of_node(node, Role::Journal));
-        let journal = journal_seat.mailbox();
-        let (journal_disk, journal_owners) = (disk.clone(), owners.clone());
-        let segment_bytes = (self.options.log_bytes_max / 2).clamp(1024, 4 * 1024 * 1024);
-        let options = JournalOptions { segment_bytes, zero_fill: false, seed: self.seed };
-        let mut restarted = false;
-        aborts.push(journal_seat.take(move |_| {
-            let dir = |group: GroupId| Path::new("/data/groups").join(group.to_string());
-            let again = std::mem::replace(&mut restarted, true);
-            let disk = journal_disk.clone();
-            JournalActor::new(disk, dir, options, journal_owners.clone(), again)
-        }));
-
+        let journal = self.journal(&stage, &owners, &mut aborts);
         let transport: Arc<dyn Transport> = Arc::new(self.net.clone());
         let config = self.config(node);
         let (group, server, proposer, learner, mut ports);
@@ -286,9 +316,7 @@ impl World {
             (group, server) = (None, None);
             (proposer, learner, ports) = (made.proposer, made.learner, made.ports);
         } else {
-            let files_seat = seat::<FilesActor>(&stage, Name::of_node(node, Role::Files));
-            let files = files_seat.mailbox();
-            aborts.push(files_seat.take(move |_| FilesActor::new(disk.clone())));
+            let files = self.files(&stage, &mut aborts);
             let (made, kvserver) =
                 quorate_node::kv_group(&stage, &config, None, &transport, &journal, &files);
             aborts.extend(made.aborts.iter().cloned());
@@ -314,12 +342,17 @@ impl World {
     /// # Panics
     /// If it does not run.
     pub fn kill(&self, node: NodeId) {
-        self.trace.note(format_args!("kill {node}"));
-        self.net.unplug(node);
         let Some(gone) = self.nodes.borrow_mut().remove(&node) else {
             panic!("{node} does not run");
         };
-        for abort in &gone.aborts {
+        self.end(node, &gone.aborts);
+    }
+
+    /// Ends the actors of a server, and its disk loses what was not synced.
+    pub(crate) fn end(&self, node: NodeId, aborts: &[AbortHandle]) {
+        self.trace.note(format_args!("kill {node}"));
+        self.net.unplug(node);
+        for abort in aborts {
             abort.abort();
         }
         let disk = self.disk(node);

@@ -1,5 +1,7 @@
 //! The acceptor's mailbox.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_protocol::{Core as _, Name};
 use quorate_stage::{Driver, Effects, Ledger, Outlet, PeerOutlet, Role, Stage};
@@ -8,6 +10,10 @@ use crate::{
     core::{Acceptor, Outbound, Timer},
     messages::{Answer, Durability, Message, Record, Report},
 };
+
+/// How long the journal may take to answer before it is asked again, at first and at most: the
+/// question is lost if the journal's actor crashes over it.
+const OPEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What the acceptor asks of the journal.
 pub trait JournalLink: Unpin + 'static {
@@ -34,6 +40,7 @@ pub struct Wiring<J> {
 pub struct AcceptorActor<J> {
     state: State,
     hands: Hands<J>,
+    open_again: Duration,
 }
 
 enum State {
@@ -75,7 +82,7 @@ impl<J: JournalLink> AcceptorActor<J> {
     /// An acceptor that has yet to read its journal.
     pub fn new(me: Name, wiring: Wiring<J>) -> Self {
         let hands = Hands { me, wiring, number: 0 };
-        AcceptorActor { state: State::Recovering(vec![]), hands }
+        AcceptorActor { state: State::Recovering(vec![]), hands, open_again: OPEN_AGAIN.0 }
     }
 
     fn on_journal(&mut self, event: Durability, stage: &mut Stage<Self>) {
@@ -99,6 +106,7 @@ impl<J: JournalLink> AcceptorActor<J> {
                 }
                 let core = Acceptor::recover(decoded);
                 core.invariants();
+                stage.cancel_timer(&Timer::Open);
                 self.state = State::Serving(Box::new(Driver::new(core)));
                 for (from, message) in waiting {
                     self.receive(from, message, stage);
@@ -120,6 +128,14 @@ impl<J: JournalLink> Role for AcceptorActor<J> {
 
     fn started(&mut self, stage: &mut Stage<Self>) {
         self.hands.wiring.journal.open(stage.name());
+        stage.set_timer(Timer::Open, self.open_again);
+    }
+
+    fn on_timer(&mut self, Timer::Open: Timer, stage: &mut Stage<Self>) {
+        if let State::Recovering(_) = &self.state {
+            self.open_again = (self.open_again * 2).min(OPEN_AGAIN.1);
+            self.started(stage);
+        }
     }
 
     fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {

@@ -31,9 +31,12 @@ pub enum Outbound {
     Report(Report),
 }
 
-/// The acceptor is never woken.
+/// What an acceptor is woken for: by its actor, before it serves; the core never asks to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Timer {}
+pub enum Timer {
+    /// The journal has not answered.
+    Open,
+}
 
 fn value_bytes(value: &Value) -> usize {
     value.as_ref().map_or(0, |proposal| proposal.command.len())
@@ -226,9 +229,7 @@ impl Core for Acceptor {
         }
     }
 
-    fn on_timer(&mut self, timer: Timer, _: &mut Out<Self>) {
-        match timer {}
-    }
+    fn on_timer(&mut self, Timer::Open: Timer, _: &mut Out<Self>) {}
 
     fn invariants(&self) {
         if let Some((slot, vote)) = self.votes.last_key_value() {

@@ -19,8 +19,8 @@ use quorate_stage::{Mailbox, Outlet, Role, Stage};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::{
-    Connection, NodeInfo, Seq, Session,
-    messages::{ConnectionId, Message, Socket, Standing},
+    Connection, NodeInfo, Seq, Session, Socket,
+    messages::{ConnectionId, Message, Standing},
 };
 
 /// Bytes asked of a socket at one time.

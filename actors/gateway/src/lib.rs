@@ -35,9 +35,11 @@ mod node;
 mod order;
 pub mod resp;
 mod session;
+mod socket;
 
 pub use actor::{Config, Counts, Gateway, Timer};
 pub use connection::{Connection, OUTPUT_BYTES_MAX, OUTSTANDING_MAX, Seq, Submission, Tally};
-pub use messages::{ConnectionId, Message, Socket, Standing};
+pub use messages::{ConnectionId, Message, Standing};
 pub use node::{Counters, Member, NodeInfo};
 pub use session::{Replies, Session};
+pub use socket::Socket;

@@ -1,44 +1,12 @@
-//! What the gateway hears.
+//! What the gateway hears. Plain data, but for the socket of a client that has come.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use bytes::BytesMut;
 use quorate_clerk::Outcomes;
 use quorate_protocol::NodeId;
-use tokio::{net::TcpStream, sync::Notify};
 
-/// A client's socket, shared by the gateway and the task that reads it.
-pub struct Socket {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
-    closed: AtomicBool,
-    /// The gateway wants more, or the socket is closed.
-    pub(crate) go_on: Notify,
-}
-
-impl Socket {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Socket {
-        Socket { stream, peer, local, closed: AtomicBool::new(false), go_on: Notify::new() }
-    }
-
-    /// Nothing more is read from it or written to it.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Relaxed);
-        self.go_on.notify_one();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed)
-    }
-}
+use crate::Socket;
 
 /// Number of a connection, different for each of a node's, also across restarts of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -35,7 +35,8 @@ pub enum Holes {
 pub struct Timing {
     /// Before asking for slots that are chosen and have not come: they may be on their way.
     pub fetch_after: Duration,
-    /// Longest pause between two such questions.
+    /// Longest pause between two such questions, and before our acceptor is asked again for what
+    /// it remembers.
     pub fetch_after_max: Duration,
     /// Before telling the others what is done here: more may be done soon.
     pub done_after: Duration,
@@ -50,6 +51,8 @@ pub enum Timer {
     Fetch,
     /// Tell what is done.
     Done,
+    /// Our acceptor has not said yet what it remembers.
+    Recall,
 }
 
 /// What a learner says, and to whom.
@@ -74,6 +77,8 @@ pub struct Learner {
     nodes: Vec<NodeId>,
     holes: Holes,
     timing: Timing,
+    /// Our acceptor has said what it remembers.
+    recalled: bool,
     /// What is known to be chosen and not forgotten.
     chosen: BTreeMap<Slot, Value>,
     /// Every slot below is known to be chosen.
@@ -110,6 +115,7 @@ impl Learner {
             nodes,
             holes,
             timing,
+            recalled: false,
             chosen: BTreeMap::new(),
             below: first,
             bound: Slot(0),
@@ -126,9 +132,12 @@ impl Learner {
         }
     }
 
-    /// First words after a start.
+    /// First words after a start. They are repeated until answered: the question or its answer is
+    /// lost if an actor crashes over it.
     pub fn start(&mut self, out: &mut Out<Self>) {
         out.send(Outbound::Acceptor(ToAcceptor::Recall));
+        let after = self.timing.fetch_after_max;
+        out.set_timer(Timer::Recall, after, after * 2);
     }
 
     /// Every slot below is known to be chosen.
@@ -327,7 +336,10 @@ impl Learner {
                 }
                 self.on_progress(ballot, progress, out);
             }
+            Report::Recalled { .. } if self.recalled => {}
             Report::Recalled { votes, marks, forgotten } => {
+                self.recalled = true;
+                out.cancel_timer(Timer::Recall);
                 let marks: BTreeMap<Ballot, Round> = marks.into_iter().collect();
                 self.forgotten = self.forgotten.max(forgotten);
                 self.below = self.below.max(self.forgotten);
@@ -352,6 +364,7 @@ impl Learner {
                 self.decide(known, out);
                 // Also when nothing is new: the proposer waits for an answer, the rsm for us.
                 self.tell_decided(out);
+                out.send(Outbound::Proposer(self.me, Notice::Recalled));
                 out.send(Outbound::Log(Event::SubscribeAgain));
             }
         }
@@ -483,7 +496,9 @@ impl Core for Learner {
                 *known = (*known).max(heard);
                 self.on_done_there(from.node, below, out);
             }
-            Message::AskDecided => self.tell_decided(out),
+            Message::AskDecided if self.recalled => self.tell_decided(out),
+            // Answered once our acceptor has answered us.
+            Message::AskDecided => {}
             Message::Log(request) => self.on_log(request, out),
             Message::Library(Library::Done(slot)) => self.on_done_here(slot.next(), out),
             Message::Library(Library::Ask { slot, reply }) => out.send(Outbound::Answer(
@@ -497,6 +512,7 @@ impl Core for Learner {
         match timer {
             Timer::Fetch => self.fetch(out),
             Timer::Done => self.tell_done(out),
+            Timer::Recall => self.start(out),
         }
     }
 

@@ -19,6 +19,7 @@
 //! L2. What is known to be chosen does not wait.
 //! L3. Nothing is kept that every member has done with, and nothing is forgotten before.
 //! L4. The rsm gets slots in order, without gaps.
+//! L5. A log begins at slot 1.
 //!
 //! # Deviations
 //! - Acceptors report to their own learner only, and the proposer says what is chosen by round

@@ -161,6 +161,10 @@ pub enum Notice {
         /// Every slot below is known here.
         below: Slot,
     },
+    /// To the proposer of this node: this learner has started, and knows no more than its acceptor
+    /// does. A proposer that leads tells it what is chosen, which else goes to others only.
+    #[serde(skip)]
+    Recalled,
     /// To the proposer of this node: a ballot was seen at work.
     #[serde(skip)]
     Ballot(Ballot),
@@ -224,6 +228,7 @@ impl fmt::Display for Notice {
             Notice::Decided { slots, below } => {
                 write!(f, "Decided {} slots below={below}", slots.len())
             }
+            Notice::Recalled => f.write_str("Recalled"),
             Notice::Ballot(ballot) => write!(f, "Ballot {ballot}"),
             Notice::Forgotten { below } => write!(f, "Forgotten below={below}"),
         }

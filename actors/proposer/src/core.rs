@@ -475,6 +475,14 @@ impl Proposer {
                 }
             }
             Notice::Decided { slots, below } => self.on_decided(slots, below, out),
+            Notice::Recalled => {
+                if let Phase::Leading(lead) = &self.phase {
+                    // It had heard of each round once, from us, and has forgotten.
+                    let (ballot, progress) = (lead.ballot(), lead.progress());
+                    let me = self.config.me.node;
+                    out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
+                }
+            }
             Notice::Ballot(ballot) => self.heard_of(ballot, out),
             Notice::Forgotten { below } => {
                 self.forget(below);

@@ -86,9 +86,10 @@ pub(crate) struct Lead {
     last_confirm: u64,
     own_answers: Vec<(ProposalId, Slot)>,
     resend_armed: bool,
-    /// What had been sent when the resend timer was set: only that is old enough to be repeated.
+    /// What had been said when the resend timer was set: only that is old enough to be repeated.
     old_round: Round,
     old_confirm: u64,
+    old_through: Round,
     /// The last round that was sent.
     sent_through: Round,
 }
@@ -134,6 +135,7 @@ impl Lead {
             resend_armed: false,
             old_round: Round(0),
             old_confirm: 0,
+            old_through: Round(0),
             sent_through: Round(0),
         };
         lead.recover(config, first, votes.into_iter().map(|(slot, vote)| (slot, vote.value)));
@@ -172,7 +174,8 @@ impl Lead {
         self.ballot
     }
 
-    fn progress(&self) -> Progress {
+    /// What is chosen.
+    pub(crate) fn progress(&self) -> Progress {
         Progress { through: self.through, below: self.below }
     }
 
@@ -450,22 +453,29 @@ impl Lead {
         }
     }
 
-    fn owes(&self, node: NodeId, peer: &Peer) -> bool {
+    /// Whether a member has not acknowledged something of what was said up to these.
+    fn owes(
+        &self,
+        (node, peer): (NodeId, &Peer),
+        (round, confirm, through): (Round, u64, Round),
+    ) -> bool {
+        let mut rounds = self.rounds.range(..=round);
+        let mut confirms = self.confirms.range(..=confirm);
         !peer.down
-            && (peer.known < self.through
-                || self.rounds.values().any(|sent| !sent.votes.contains(&node))
-                || self.confirms.values().any(|confirm| !confirm.acks.contains(&node)))
+            && (peer.known < through
+                || rounds.any(|(_, sent)| !sent.votes.contains(&node))
+                || confirms.any(|(_, confirm)| !confirm.acks.contains(&node)))
     }
 
     /// Sets the resend timer if something said is not acknowledged and it is not set.
     pub(crate) fn arm_resend(&mut self, config: &Config, out: &mut Out<Proposer>) {
         let own = self.rounds.values().any(|sent| !sent.votes.contains(&self.me))
             || !self.confirms.is_empty();
-        let owed = own || self.peers.iter().any(|(node, peer)| self.owes(*node, peer));
+        let all = (self.last_round, self.last_confirm, self.through);
+        let owed = own || self.peers.iter().any(|(node, peer)| self.owes((*node, peer), all));
         if owed && !self.resend_armed {
             self.resend_armed = true;
-            self.old_round = self.last_round;
-            self.old_confirm = self.last_confirm;
+            (self.old_round, self.old_confirm, self.old_through) = all;
             let after: Duration = config.timing.resend;
             out.set_timer(Timer::Resend, after, after * 2);
         }
@@ -477,11 +487,12 @@ impl Lead {
         let pause_max = (config.timing.backoff_max.as_micros()
             / config.timing.resend.as_micros().max(1))
         .max(1) as u32;
+        let old = (self.old_round, self.old_confirm, self.old_through);
         let mut now = vec![self.me];
         let owing: Vec<NodeId> = self
             .peers
             .iter()
-            .filter(|(node, peer)| self.owes(**node, peer))
+            .filter(|(node, peer)| self.owes((**node, peer), old))
             .map(|(node, _)| *node)
             .collect();
         for node in owing {
@@ -504,6 +515,7 @@ impl Lead {
     pub(crate) fn resend_all_to(&mut self, node: NodeId, out: &mut Out<Proposer>) {
         self.old_round = self.last_round;
         self.old_confirm = self.last_confirm;
+        self.old_through = self.through;
         self.resend_to(node, out);
     }
 
@@ -525,10 +537,13 @@ impl Lead {
             out.send(Outbound::Acceptors(vec![node], message));
         }
         if let Some(peer) = self.peers.get_mut(&node) {
-            if !said && peer.known < progress.through {
+            if !said && peer.known < self.old_through {
                 out.send(Outbound::Learner(node, ToLearner::Announce { ballot, progress }));
+                said = true;
             }
-            peer.told = peer.told.max(progress.through);
+            if said {
+                peer.told = peer.told.max(progress.through);
+            }
         }
     }
 

@@ -93,8 +93,6 @@ struct Heading<R> {
 
 /// Format of a checkpoint.
 const CHECKPOINT_FORMAT: u32 = 1;
-/// How many `Again` timers a checkpoint may take before it counts as forgotten.
-const SAVE_PATIENCE: u32 = 60;
 
 struct Waiter<R> {
     token: u64,
@@ -145,7 +143,7 @@ pub struct RsmActor<M: StateMachine> {
     barred_reads: BTreeMap<Index, Vec<Read<M>>>,
     bytes_since_checkpoint: u64,
     /// The checkpoint that is being written.
-    saving: Option<(Index, u32)>,
+    saving: Option<Index>,
     checkpointed: Index,
     leader: Option<NodeId>,
     stopped: bool,
@@ -225,7 +223,9 @@ impl<M: StateMachine> RsmActor<M> {
         while self.own.len() < self.config.batches_in_flight_max && !self.queue.is_empty() {
             let count = self.queue.len().min(self.config.batch_commands_max);
             let (requests, waiters): (Vec<_>, Vec<_>) = self.queue.drain(..count).unzip();
-            let batch = Batch { time_ms: stage.node().wall_ms(), requests };
+            // Never behind log time: a slow clock must not make a batch look stale.
+            let time_ms = stage.node().wall_ms().max(self.time_ms);
+            let batch = Batch { time_ms, requests };
             let command: Bytes = rmp_serde::to_vec(&batch)
                 .expect("commands are plain data, which always encodes")
                 .into();
@@ -402,7 +402,7 @@ impl<M: StateMachine> RsmActor<M> {
             sink.write(&heading)?;
             state(sink)
         });
-        self.saving = Some((applied, 0));
+        self.saving = Some(applied);
         let path = self.config.checkpoint.clone();
         let reply = stage.mailbox().outlet();
         let save = FilesMessage::Save { path, id: applied.0, writer, reply };
@@ -413,7 +413,7 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     fn on_saved(&mut self, id: u64, me: Name) {
-        if self.saving.is_some_and(|(index, _)| index.0 == id) {
+        if self.saving == Some(Index(id)) {
             self.saving = None;
         }
         if Index(id) > self.checkpointed {
@@ -556,6 +556,14 @@ impl<M: StateMachine> Role for RsmActor<M> {
                 self.on_saved(id, stage.name());
                 self.checkpoint_if_due(stage);
             }
+            Message::File(FileEvent::Asked { id }) => {
+                // Answers come in order, so the checkpoint would have been reported before.
+                if self.saving == Some(Index(id)) {
+                    self.saving = None;
+                    self.bytes_since_checkpoint = self.config.log_bytes_max;
+                    self.checkpoint_if_due(stage);
+                }
+            }
             Message::Stop => self.stop(stage.name()),
             Message::AskStatus(reply) => reply.send(stage.name(), self.status()),
         }
@@ -570,9 +578,10 @@ impl<M: StateMachine> Role for RsmActor<M> {
             return self.load(stage);
         }
         self.propose_again(true, stage.name());
-        if let Some((index, waits)) = self.saving {
-            // The files' actor may have started anew.
-            self.saving = (waits < SAVE_PATIENCE).then_some((index, waits + 1));
+        if let Some(index) = self.saving {
+            // The files' actor may have crashed over it.
+            let ask = FilesMessage::Ask { id: index.0, reply: stage.mailbox().outlet() };
+            self.wiring.files.send(stage.name(), ask);
             stage.set_timer(Timer::Again, self.config.propose_again);
         }
         self.pump(stage);

@@ -1,7 +1,7 @@
 //! The replicated state machine: orders the commands of a service, applies them once, answers.
 //!
 //! Any [`StateMachine`] can be hosted, on any engine that offers the log interface of
-//! [`quorate_protocol::log`]. The example `counter` is a whole replicated service.
+//! [`quorate_protocol::log`]. A whole replicated service stands at the end of this page.
 //!
 //! ```text
 //!   service        rsm                          engine            files
@@ -28,6 +28,12 @@
 //!   business. A batch is proposed again until it is seen in the log.
 //! - A waiter is known by its batch's identity, not by an index, so there is nothing to release
 //!   when leadership moves: the batch is chosen elsewhere. All are let go when the node stops.
+//!
+//! # A whole replicated service
+//! `cargo run -p quorate-rsm --example counter`:
+//! ```
+#![doc = include_str!("../examples/counter.rs")]
+//! ```
 
 mod actor;
 mod machine;
@@ -38,4 +44,5 @@ mod sessions;
 pub use actor::{Config, RsmActor, Timer, Wiring};
 pub use machine::{At, StateMachine};
 pub use messages::*;
+pub use quorate_persistence::Writer;
 pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Sessions, Verdict};

@@ -133,6 +133,7 @@ impl<M: StateMachine> fmt::Display for Message<M> {
                 write!(f, "Loaded {} bytes", content.as_ref().map_or(0, |bytes| bytes.len()))
             }
             Message::File(FileEvent::Saved { id, bytes }) => write!(f, "Saved #{id} {bytes} bytes"),
+            Message::File(FileEvent::Asked { id }) => write!(f, "Asked #{id}"),
             Message::Stop => f.write_str("Stop"),
             Message::AskStatus(_) => f.write_str("AskStatus"),
         }

@@ -299,7 +299,7 @@ pub struct Seat<R: Role> {
 /// Makes a place for an actor on the current thread.
 pub fn seat<R: Role>(node: &Node, name: Name) -> Seat<R> {
     let mut ctx = Context::<Performer<R>>::new();
-    // A bounded actix mailbox breaks the order of its senders, and bounds nothing (ACTIX.md, 3).
+    // A bounded actix mailbox breaks the order of its senders, and bounds nothing, as measured.
     ctx.set_mailbox_capacity(0);
     let stats = Arc::new(Stats::new(name, node.base(), R::Message::KINDS));
     node.register(stats.clone(), ctx.address().recipient());

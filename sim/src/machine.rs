@@ -1,0 +1,169 @@
+//! Any state machine on a simulated cluster, for whoever writes one.
+//!
+//! ```text
+//!   test ── call(n1, command) ──> rsm of n1 ──> Paxos ──> the machine on n1, n2, n3
+//!        ── crash(n1, Role::Rsm, ..), kill(n2), start(n2) ──>
+//! ```
+//!
+//! [`Replicas::call`] plays the service and its client in one: it asks again, under the same client
+//! and serial, until there is an answer. So every command takes effect once, whatever is crashed or
+//! killed meanwhile, and a test only has to count.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quorate_node::{Group, replicated};
+use quorate_persistence::Owners;
+use quorate_protocol::{Name, NodeId, Role};
+use quorate_rsm::{Answers, Message, Outcome, Request, StateMachine, Status, Submit};
+use quorate_stage::{CrashMode, Node, Outlet, Transport};
+use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
+
+use crate::world::{GROUP, Options, World, run};
+
+/// How long a call waits for its answer before it asks again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits when the answer is that there is none.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Runs `test` on a cluster of `servers` replicas of a machine, each of which begins as `empty`, in
+/// a world of its own: one thread, seeded chance, virtual time.
+///
+/// # Panics
+/// As [`run`]: when the test does, or when an actor panicked by itself.
+pub fn run_machine<M: StateMachine, T>(
+    seed: u64,
+    servers: u32,
+    empty: fn() -> M,
+    test: impl AsyncFnOnce(Replicas<M>) -> T,
+) -> T {
+    run(seed, Options::servers(servers), async |world| {
+        let replicas = Replicas { world, empty, running: Rc::default() };
+        for node in replicas.world.servers() {
+            replicas.start(node);
+        }
+        test(replicas).await
+    })
+}
+
+struct Replica<M: StateMachine> {
+    stage: Node,
+    group: Group<M>,
+    aborts: Vec<AbortHandle>,
+}
+
+/// A running cluster of replicas of one machine. All clones are the same cluster.
+pub struct Replicas<M: StateMachine> {
+    world: World,
+    empty: fn() -> M,
+    running: Rc<RefCell<BTreeMap<NodeId, Replica<M>>>>,
+}
+
+impl<M: StateMachine> Clone for Replicas<M> {
+    fn clone(&self) -> Self {
+        let (world, running) = (self.world.clone(), self.running.clone());
+        Replicas { world, empty: self.empty, running }
+    }
+}
+
+impl<M: StateMachine> Replicas<M> {
+    /// The world they live in: its network, its disks, its time.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Has a command carried out by the replica on `node`, once, and answers its reply. Waits for
+    /// as long as it takes.
+    ///
+    /// # Panics
+    /// If the reply has been dropped by the replicas, which keep it until the client has it.
+    pub async fn call(&self, node: NodeId, command: M::Command) -> M::Reply {
+        // A client for each command: the serial says all there is to say.
+        let client_id = self.world.below(u64::MAX);
+        loop {
+            let request =
+                Request { client_id, serial: 1, acked_below: 1, command: command.clone() };
+            let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
+                Message::Submit(Submit { requests: vec![(0, request)], reply })
+            });
+            let outcome = timeout(PATIENCE, answers).await.ok().flatten();
+            match outcome.and_then(|answers| answers.into_iter().next()) {
+                Some((_, Outcome::Done(reply))) => return reply,
+                Some((_, Outcome::Forgotten)) => panic!("a reply that is waited for was dropped"),
+                // Refused, or lost with an actor: the same serial again.
+                Some((_, Outcome::Busy | Outcome::Stopped)) | None => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Where the replica on `node` stands; `None` if it does not run.
+    pub async fn status(&self, node: NodeId) -> Option<Status> {
+        self.ask(node, Message::AskStatus).await
+    }
+
+    async fn ask<A: Send + 'static>(
+        &self,
+        node: NodeId,
+        question: impl FnOnce(Outlet<A>) -> Message<M>,
+    ) -> Option<A> {
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let reply = Outlet::from_fn(move |_, answer| {
+            let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            if let Some(tell) = tell {
+                // Whoever has stopped waiting does not need it.
+                let _ = tell.send(answer);
+            }
+        });
+        let rsm = self.running.borrow().get(&node)?.group.rsm.clone();
+        rsm.send(Name::of_node(node, Role::Outside), question(reply));
+        told.await.ok()
+    }
+
+    /// Crashes an actor of the group on `node`; it restarts in place, from what is durable.
+    ///
+    /// # Panics
+    /// If there is none of that role.
+    pub fn crash(&self, node: NodeId, role: Role, mode: CrashMode) {
+        let running = self.running.borrow();
+        let crashed =
+            running.get(&node).map(|on| on.stage.crash(Name::new(node, GROUP, role), mode));
+        assert!(matches!(crashed, Some(Ok(()))), "no {role} runs on {node}");
+    }
+
+    /// Starts the replica on `node`.
+    ///
+    /// # Panics
+    /// If it runs already.
+    pub fn start(&self, node: NodeId) {
+        self.world.trace.note(format_args!("start {node}"));
+        let (stage, owners, mut aborts) = (self.world.stage_of(node), Owners::default(), vec![]);
+        let journal = self.world.journal(&stage, &owners, &mut aborts);
+        let files = self.world.files(&stage, &mut aborts);
+        let transport: Arc<dyn Transport> = Arc::new(self.world.net.clone());
+        let config = self.world.config(node);
+        let group = replicated(&stage, &config, self.empty, &transport, &journal, &files);
+        aborts.extend(group.aborts.iter().cloned());
+        self.world.net.plug_in(Some(node), group.ports.clone());
+        let former = self.running.borrow_mut().insert(node, Replica { stage, group, aborts });
+        assert!(former.is_none(), "{node} runs already");
+    }
+
+    /// Kills the replica on `node`: its actors end where they are, its disk loses what was not
+    /// synced.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&self, node: NodeId) {
+        let gone = self.running.borrow_mut().remove(&node);
+        let Some(gone) = gone else { panic!("{node} does not run") };
+        self.world.end(node, &gone.aborts);
+    }
+}

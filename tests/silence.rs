@@ -1,0 +1,70 @@
+//! What a cluster does when nobody wants anything of it, and what one put costs. Counted by the
+//! nodes' own metrics.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, http_get, metric, pause, wait_until};
+
+/// Parcels sent, syncs done, bytes written, files replaced, by all nodes together.
+fn counted(cluster: &Cluster) -> (f64, f64, f64, f64) {
+    let mut sum = (0.0, 0.0, 0.0, 0.0);
+    for node in 0..cluster.configs.len() {
+        let text = wait_until("metrics", || http_get(cluster.debug(node), "/metrics"));
+        sum.0 += metric(&text, "quorate_cluster_sent_parcels_total", "");
+        sum.1 += metric(&text, "quorate_journal_syncs_total", "");
+        sum.2 += metric(&text, "quorate_journal_bytes_total", "");
+        sum.3 += metric(&text, "quorate_actor_messages_handled_total", "files\",kind=\"Save\"");
+    }
+    sum
+}
+
+/// Waits until nothing is counted for half a second.
+fn settle(cluster: &Cluster) {
+    wait_until("silence", || {
+        let before = counted(cluster);
+        pause(500);
+        (counted(cluster) == before).then_some(())
+    });
+}
+
+#[test]
+fn an_idle_group_sends_nothing_and_writes_nothing() {
+    let cluster = Cluster::started(3);
+    let mut connection = cluster.connect(0);
+    for i in 0..100 {
+        redis::cmd("SET").arg(i).arg("v").exec(&mut connection).unwrap();
+    }
+    settle(&cluster);
+    let before = counted(&cluster);
+    assert!(before.0 > 0.0 && before.1 > 0.0, "something was counted: {before:?}");
+    pause(Duration::from_secs(10).as_millis() as u64);
+    assert_eq!(counted(&cluster), before, "parcels, syncs, bytes in 10 s of idleness");
+    // And it wakes up at once.
+    redis::cmd("SET").arg("after").arg("v").exec(&mut connection).unwrap();
+}
+
+#[test]
+fn a_put_costs_one_message_each_way_and_one_sync_per_replica() {
+    const PUTS: u32 = 500;
+    let cluster = Cluster::started(3);
+    let mut connection = cluster.connect(0);
+    redis::cmd("SET").arg("k").arg("v").exec(&mut connection).unwrap();
+    let leader = cluster.leader();
+    let mut connection = cluster.connect(leader);
+    settle(&cluster);
+    let before = counted(&cluster);
+    for i in 0..PUTS {
+        redis::cmd("SET").arg("k").arg(i).exec(&mut connection).unwrap();
+    }
+    let after = counted(&cluster);
+    let (parcels, syncs) = (after.0 - before.0, after.1 - before.1);
+    println!("{PUTS} puts: {parcels} parcels, {syncs} syncs");
+    // One Accept and one Accepted for each of the two others. The end, and a pause of the machine
+    // between two puts, cost an announcement and its acknowledgement for each.
+    let puts = f64::from(PUTS);
+    assert!(parcels >= 4.0 * puts, "{parcels} parcels for {PUTS} puts");
+    assert!(parcels <= 4.2 * puts, "{parcels} parcels for {PUTS} puts");
+    assert!((3.0 * puts..=3.0 * puts + 3.0).contains(&syncs), "{syncs} syncs for {PUTS} puts");
+}
