@@ -71,7 +71,8 @@ tick_ms=$((1000 / $(getconf CLK_TCK)))
 
 for system in $systems; do
   echo "filling $system with $keys keys" >&2
-  load "$system" --keys "$keys" --value-size "$value_size" --fill --warmup 0 --seconds 0.1 >/dev/null
+  load "$system" --keys "$keys" --value-size "$value_size" --fill --warmup 0 --seconds 0.1 \
+    >/dev/null
 done
 
 for workload in $workloads; do
@@ -85,9 +86,10 @@ for workload in $workloads; do
         ops=$(field ops_per_second <<<"$json")
         errors=$(grep -o '"errors":{[^}]*}' <<<"$json")
         # Of warm-up and measurement together, as if both went at one rate.
-        cost=$(awk "BEGIN { printf \"%.0f\", $ticks * $tick_ms * 1000 / ($ops * ($seconds + $warmup) + 1) }")
-        echo "$workload $clients $system $ops $(field p50_us <<<"$json") $(field p99_us <<<"$json")" \
-          "$cost" >>"$results"
+        cost=$(awk "BEGIN { printf \"%.0f\", \
+          $ticks * $tick_ms * 1000 / ($ops * ($seconds + $warmup) + 1) }")
+        echo "$workload $clients $system $ops $(field p50_us <<<"$json")" \
+          "$(field p99_us <<<"$json") $cost" >>"$results"
         echo "$workload, $clients clients, round $round, $system: $ops ops/s" \
           "$([ "$errors" = '"errors":{}' ] || echo "$errors")" >&2
       done

@@ -54,7 +54,7 @@ pub(crate) struct Args {
 /// Runs `quorate bench`.
 pub(crate) fn run(args: Args) -> Done {
     let json = args.load.json;
-    let report = measure(args).map_err(|failure| failure.as_json(json))?;
+    let report = measure(args).map_err(|failure| failure.in_json(json))?;
     let text = if json { report.to_json().to_string() } else { report.to_text() };
     let _ = output::say(text.trim_end());
     match report.nothing_done() {

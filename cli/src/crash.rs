@@ -21,7 +21,7 @@ pub(crate) struct Args {
 /// Runs `quorate crash`.
 pub(crate) fn run(args: Args) -> Done {
     let Args { debug_url, actor, json } = args;
-    let fail = |kind, text: String| Failure::new(kind, text).as_json(json);
+    let fail = |kind, text: String| Failure::new(kind, text).in_json(json);
     let path = format!("/debug/actors/{}/crash", escape(&actor));
     let answer =
         http::request("POST", &debug_url, &path).map_err(|text| fail(Kind::Unreachable, text))?;
