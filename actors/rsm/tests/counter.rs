@@ -62,7 +62,7 @@ fn every_command_takes_effect_once_while_each_actor_of_the_group_crashes() {
 #[test]
 fn what_was_answered_survives_the_kill_of_every_node() {
     run_machine(7, 3, Counter::default, async |replicas| {
-        let value = count(&replicas, 50, async |replicas| {
+        let value = count(&replicas, 400, async |replicas| {
             for node in NODES {
                 replicas.world().sleep_ms(100).await;
                 replicas.kill(node);
@@ -71,15 +71,15 @@ fn what_was_answered_survives_the_kill_of_every_node() {
             }
         })
         .await;
-        assert_eq!(value, 150);
+        assert_eq!(value, 1200);
         for node in NODES {
             replicas.kill(node);
         }
         for node in NODES {
             replicas.start(node);
         }
-        assert_eq!(replicas.call(NodeId(2), Command::Read).await, 150);
-        assert_eq!(replicas.call(NodeId(3), Command::Dec).await, 149);
+        assert_eq!(replicas.call(NodeId(2), Command::Read).await, 1200);
+        assert_eq!(replicas.call(NodeId(3), Command::Dec).await, 1199);
         let status = replicas.status(NodeId(3)).await.expect("it runs");
         assert!(status.ready && status.applied > 0);
     });
