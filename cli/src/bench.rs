@@ -54,7 +54,7 @@ pub(crate) struct Args {
 /// Runs `quorate bench`.
 pub(crate) fn run(args: Args) -> Done {
     let json = args.load.json;
-    let report = measure(args).map_err(|failure| failure.as_json(json))?;
+    let report = measure(args).map_err(|failure| failure.in_json(json))?;
     let text = if json { report.to_json().to_string() } else { report.to_text() };
     let _ = output::say(text.trim_end());
     match report.nothing_done() {
@@ -66,6 +66,9 @@ pub(crate) fn run(args: Args) -> Done {
 
 fn measure(args: Args) -> Result<Report, Failure> {
     let Args { node: nodes, pipeline, history, load } = args;
+    if history.is_some() && load.fill {
+        return Err(Failure::usage("--fill is not for --history: its keys begin as absent ones"));
+    }
     let history = history.map(|path| History::create(&path)).transpose().map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 /// Runs `quorate crash`.
 pub(crate) fn run(args: Args) -> Done {
     let Args { debug_url, actor, json } = args;
-    let fail = |kind, text: String| Failure::new(kind, text).as_json(json);
+    let fail = |kind, text: String| Failure::new(kind, text).in_json(json);
     let path = format!("/debug/actors/{}/crash", escape(&actor));
     let answer =
         http::request("POST", &debug_url, &path).map_err(|text| fail(Kind::Unreachable, text))?;
@@ -44,7 +44,7 @@ fn escape(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
                 text.push(char::from(byte));
             }
             _ => text += &format!("%{byte:02X}"),
@@ -60,6 +60,6 @@ mod tests {
     #[test]
     fn names_are_escaped() {
         assert_eq!(escape("g1.acceptor-2"), "g1.acceptor-2");
-        assert_eq!(escape("n1/g1 x"), "n1%2Fg1%20x");
+        assert_eq!(escape("n1/g1 x?"), "n1/g1%20x%3F");
     }
 }

@@ -77,7 +77,7 @@ impl Failure {
     }
 
     /// The same failure, said as JSON when `json`.
-    pub(crate) fn as_json(mut self, json: bool) -> Failure {
+    pub(crate) fn in_json(mut self, json: bool) -> Failure {
         if json {
             self.how = How::Json;
         }

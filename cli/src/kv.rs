@@ -215,10 +215,10 @@ impl Target {
         let answer = Client::connect(&self.node, timeout).and_then(|mut client| client.ask(args));
         match answer {
             Ok(Value::Error(text)) => {
-                Err(refused(&String::from_utf8_lossy(&text), effect).as_json(self.json))
+                Err(refused(&String::from_utf8_lossy(&text), effect).in_json(self.json))
             }
             Ok(value) => Ok(value),
-            Err(trouble) => Err(troubled(&trouble, effect).as_json(self.json)),
+            Err(trouble) => Err(troubled(&trouble, effect).in_json(self.json)),
         }
     }
 
@@ -226,7 +226,7 @@ impl Target {
     fn strange(&self, value: &Value, effect: Effect) -> Failure {
         let kind = if effect == Effect::Write { Kind::Unknown } else { Kind::Refused };
         let text = format!("{} is no Quorate node? It has answered {value:?}", self.node);
-        Failure::new(kind, text).as_json(self.json)
+        Failure::new(kind, text).in_json(self.json)
     }
 
     fn say(&self, answer: &Json, text: &str) -> Done {

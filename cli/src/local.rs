@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> Done {
         runtime.shutdown_background();
         done
     });
-    done.map_err(|failure| failure.as_json(json))
+    done.map_err(|failure| failure.in_json(json))
 }
 
 /// How the time of one set of processes ended.

@@ -38,11 +38,11 @@ pub(crate) fn run(args: Args) -> Done {
     let json = args.json;
     logs();
     let config = NodeConfig::read(&args.config)
-        .map_err(|error| Failure::usage(error.to_string()).as_json(json))?;
+        .map_err(|error| Failure::usage(error.to_string()).in_json(json))?;
     let (stop, stopped) = oneshot::channel();
     let stop = if args.stop_with_stdin {
         // Without this thread nobody would notice: better no node than an orphan.
-        watch_stdin(stop).map_err(|error| Failure::usage(error.to_string()).as_json(json))?;
+        watch_stdin(stop).map_err(|error| Failure::usage(error.to_string()).in_json(json))?;
         None
     } else {
         Some(stop)
@@ -75,7 +75,7 @@ pub(crate) fn run(args: Args) -> Done {
         let _stop = stop;
         let _ = stopped.await;
     });
-    ended.map_err(|text| Failure::new(Kind::Refused, text).as_json(json))?;
+    ended.map_err(|text| Failure::new(Kind::Refused, text).in_json(json))?;
     let line = match json {
         true => json!({ "event": "stopped", "node": number }).to_string(),
         false => format!("node {number} has stopped"),

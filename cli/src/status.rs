@@ -62,7 +62,7 @@ struct Row {
 pub(crate) fn run(args: Args) -> Done {
     let Args { mut debug, node, dir, json } = args;
     if let Some(dir) = dir {
-        let found = debug_urls(&dir).map_err(|text| Failure::usage(text).as_json(json))?;
+        let found = debug_urls(&dir).map_err(|text| Failure::usage(text).in_json(json))?;
         debug.extend(found);
     }
     if debug.is_empty() && node.is_empty() {

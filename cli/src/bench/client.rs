@@ -43,6 +43,7 @@ pub(crate) async fn run(shared: Rc<Shared>, number: u64) {
     let mut client = Client {
         source: Source::new(&shared.load, number),
         first: number * u64::from(shared.pipeline),
+        first_key: shared.history.as_ref().map_or(0, |history| history.borrow().first_key()),
         batch: Vec::new(),
         out: BytesMut::new(),
         answered: 0,
@@ -67,6 +68,8 @@ struct Client {
     source: Source,
     /// Each place in the pipeline is a client of its own in a history.
     first: u64,
+    /// Added to the numbers of the keys.
+    first_key: u64,
     batch: Vec<Asked>,
     out: BytesMut,
     /// How many of the batch are answered.
@@ -108,7 +111,7 @@ impl Client {
         self.answered = 0;
         for place in 0..u64::from(self.shared.pipeline) {
             let (kind, number) = self.source.operation();
-            let key = key(number);
+            let key = key(self.first_key + number);
             let value = match kind {
                 Kind::Put => self.source.value(),
                 Kind::Get => &[],

@@ -7,14 +7,21 @@ use std::time::Instant;
 
 use quorate_gateway::resp::Value;
 use quorate_history::{Input, Output, Recorder};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 
-use super::plan::Kind;
+use super::plan::{self, Kind};
 use crate::clock;
+
+/// One more than the highest number that a key can hold.
+const KEYS_MAX: u64 = 10_000_000_000_000;
 
 /// A file that takes invocations and completions.
 pub(crate) struct History {
     recorder: Recorder<BufWriter<File>>,
     begun: Instant,
+    /// Added to the numbers of the keys.
+    first_key: u64,
     /// Operations so far: each has a name of its own.
     count: u64,
     /// The first trouble with the file.
@@ -30,7 +37,15 @@ impl History {
         let file = File::create(path)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         let recorder = Recorder::new(BufWriter::with_capacity(1 << 20, file));
-        Ok(History { recorder, begun: clock::now(), count: 0, trouble: None })
+        let number = OsRng.try_next_u64().map_err(|error| error.to_string())?;
+        let first_key = number % (KEYS_MAX - plan::KEYS_MAX);
+        Ok(History { recorder, begun: clock::now(), first_key, count: 0, trouble: None })
+    }
+
+    /// What to add to the numbers of the keys, so that they are keys that nobody has used: a judge
+    /// takes a key to be absent until somebody writes it.
+    pub(crate) fn first_key(&self) -> u64 {
+        self.first_key
     }
 
     /// A client is about to ask; answers the name of the operation.

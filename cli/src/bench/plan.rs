@@ -46,7 +46,7 @@ pub(crate) struct Load {
     pub(crate) value_size: u32,
     /// How many keys there are, 16 bytes each, all as likely
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
     pub(crate) keys: u64,
     /// Write every key once before anything is measured
     #[arg(long)]
@@ -87,6 +87,9 @@ impl Load {
         Duration::from_secs_f64(self.warmup)
     }
 }
+
+/// Most keys of a bench.
+pub(crate) const KEYS_MAX: u64 = 1_000_000_000_000;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 16;

@@ -169,7 +169,7 @@ impl Report {
             "ops_per_second": self.per_second(self.ops()),
             "errors": self.errors,
             "missing": self.missing,
-            "longest_write_pause_ms": self.pause.map(|pause| pause.as_secs_f64() * 1000.0),
+            "longest_write_pause_ms": self.pause.map(|pause| pause.as_micros() as f64 / 1000.0),
         });
         for (kind, histogram) in self.measured() {
             let mut part = json!({

@@ -54,7 +54,12 @@ pub(crate) fn start(
     config: &Path,
     events: &mpsc::Sender<Event>,
 ) -> io::Result<Process> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if std::env::var_os("RUST_LOG").is_none() {
+        // That a node is gone, or not there yet, is said here once; the others need not repeat it.
+        command.env("RUST_LOG", "warn,quorate_cluster::link=error");
+    }
+    let mut child = command
         .args(["node", "--json", "--stop-with-stdin", "--config"])
         .arg(config)
         .stdin(Stdio::piped())

@@ -78,8 +78,10 @@ pub(crate) fn choose(
         ));
     }
     let ports = free.after(other, nodes).ok_or_else(none_left)?;
-    let (first, last) = (other + 1, other + nodes);
-    let note = format!("port {in_use} is in use by another program: using {first} to {last}");
+    let mut note = format!("port {in_use} is in use by another program: using {}", other + 1);
+    if nodes > 1 {
+        note += &format!(" to {}", other + nodes);
+    }
     Ok((ports, Some(note)))
 }
 

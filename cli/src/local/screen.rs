@@ -57,7 +57,8 @@ impl Screen {
             (false, false) => "resumed",
         };
         let dir = dir.display();
-        self.tell(event, || format!("starting {nodes} nodes on {engine} in {dir} ({how})"));
+        let word = if nodes == 1 { "node" } else { "nodes" };
+        self.tell(event, || format!("starting {nodes} {word} on {engine} in {dir} ({how})"));
     }
 
     /// Something a person should know.
