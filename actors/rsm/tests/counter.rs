@@ -1,7 +1,10 @@
 //! The machine of the example `counter`, while its actors crash and its nodes are killed.
 
 use quorate_protocol::{NodeId, Role};
-use quorate_sim::machine::{Replicas, run_machine};
+use quorate_sim::{
+    for_each_seed,
+    machine::{Replicas, run_machine},
+};
 use quorate_stage::CrashMode;
 
 #[expect(dead_code, reason = "the example's own main")]
@@ -42,7 +45,7 @@ async fn count(
 
 #[test]
 fn every_command_takes_effect_once_while_each_actor_of_the_group_crashes() {
-    for seed in 1..=3 {
+    for_each_seed("counter", 3, |seed| {
         run_machine(seed, 3, Counter::default, async |replicas| {
             let value = count(&replicas, 200, async |replicas| {
                 let roles = [Role::Rsm, Role::Proposer, Role::Acceptor, Role::Learner];
@@ -56,7 +59,7 @@ fn every_command_takes_effect_once_while_each_actor_of_the_group_crashes() {
             .await;
             assert_eq!(value, 600, "seed {seed}");
         });
-    }
+    });
 }
 
 #[test]
