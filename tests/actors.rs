@@ -124,9 +124,8 @@ impl Load {
 }
 
 fn options() -> Options {
-    let keep_trace = std::env::var("QUORATE_TRACE").is_ok();
     // Small enough that checkpoints are made and the journal is trimmed all the time.
-    Options { log_bytes_max: 4096, keep_trace, ..Options::servers(3) }
+    Options { log_bytes_max: 4096, ..Options::servers(3) }
 }
 
 fn restarts(stats: &[Arc<Stats>]) -> u64 {
