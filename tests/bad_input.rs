@@ -111,11 +111,15 @@ fn a_node_of_another_cluster_is_refused_by_name() {
     serves(&cluster);
 }
 
-/// Starts a node with a configuration that cannot work; answers what it says.
+/// Exit codes of `quorate node`, see its --help.
+const COULD_NOT_START: i32 = 1;
+const BAD_CONFIGURATION: i32 = 2;
+
+/// Starts a node that cannot start; answers what it says.
 fn refused(cluster: &Cluster, i: usize) -> String {
     let file = cluster.config_file(i);
     let (code, _, error) = run(quorate().args(["node", "--config"]).arg(file));
-    assert_eq!(code, Some(2), "{error}");
+    assert_eq!(code, Some(COULD_NOT_START), "{error}");
     error
 }
 
@@ -163,25 +167,26 @@ fn a_directory_that_is_in_use_or_of_somebody_else_is_refused() {
 fn a_configuration_that_cannot_work_is_refused_by_name() {
     let cluster = Cluster::new(1);
     let good = cluster.configs[0].to_toml().unwrap();
-    let try_with = |text: String| {
+    let try_for = |text: String, expected: i32| {
         let file = cluster.dir.path().join("bad.toml");
         fs::write(&file, text).unwrap();
         let (code, _, error) = run(quorate().args(["node", "--config"]).arg(&file));
-        assert_eq!(code, Some(2), "{error}");
+        assert_eq!(code, Some(expected), "{error}");
         error
     };
+    let try_with = |text: String| try_for(text, BAD_CONFIGURATION);
     assert_says(&try_with(format!("frobnicate = 7\n{good}")), &["frobnicate", "unknown"]);
-    assert_says(&try_with(good.replace("node = 1", "node = 7")), &["7", "nodes"]);
+    assert_says(&try_with(good.replacen("node = 1", "node = 7", 1)), &["7", "nodes"]);
     assert_says(&try_with("cluster_id = ".into()), &["not valid"]);
     assert_says(&try_with(good.replace("\"test\"", "\"\"")), &["cluster_id"]);
     let missing = cluster.dir.path().join("missing.toml");
     let (code, _, error) = run(quorate().args(["node", "--config"]).arg(&missing));
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(BAD_CONFIGURATION));
     assert_says(&error, &["missing.toml", "cannot be read"]);
 
     let mut taken = cluster.configs[0].clone();
     let holder = std::net::TcpListener::bind(free_address()).unwrap();
     taken.listen_resp = holder.local_addr().unwrap();
-    let error = try_with(taken.to_toml().unwrap());
+    let error = try_for(taken.to_toml().unwrap(), COULD_NOT_START);
     assert_says(&error, &["listen_resp", "in use"]);
 }
