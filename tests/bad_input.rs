@@ -156,7 +156,7 @@ fn a_directory_that_is_in_use_or_of_somebody_else_is_refused() {
     // An empty directory of a cluster that was formed already: a lost disk.
     second.configs[0].dir = second.dir.path().join("lost");
     second.configs[0].initial = false;
-    assert_says(&refused(&second, 0), &["lost", "initial"]);
+    assert_says(&refused(&second, 0), &["lost", "blank", "`initial = true`"]);
 
     cluster.start(0);
     cluster.wait_ready();

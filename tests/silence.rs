@@ -20,11 +20,11 @@ fn counted(cluster: &Cluster) -> (f64, f64, f64, f64) {
     sum
 }
 
-/// Waits until nothing is counted for half a second.
+/// Waits until nothing is counted for longer than an unacknowledged message waits to be repeated.
 fn settle(cluster: &Cluster) {
     wait_until("silence", || {
         let before = counted(cluster);
-        pause(500);
+        pause(2500);
         (counted(cluster) == before).then_some(())
     });
 }

@@ -314,8 +314,10 @@ impl fmt::Display for LayoutError {
             ),
             LayoutError::Blank { path } => write!(
                 f,
-                "the data directory {} is blank, but the cluster was formed already: restore \
-                 the directory if it was moved, or let the node join anew as a replacement",
+                "the data directory {} is blank, but the cluster was formed already: restore the \
+                 directory if it was moved; a node that has lost it cannot come back under its \
+                 number in this version. If the cluster is being formed just now, set \
+                 `initial = true`",
                 path.display()
             ),
             LayoutError::NoIdentity { path, found } => write!(

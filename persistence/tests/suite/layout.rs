@@ -71,7 +71,7 @@ fn a_blank_directory_is_not_taken_for_a_formed_clusters() {
     assert!(!disk.exists(path()).unwrap(), "a missing directory is not made");
     disk.create_dir_all(path()).unwrap();
     assert_eq!(DataDir::open(&disk, path(), &node("blue", 1, false)).unwrap_err(), blank);
-    assert!(blank.to_string().contains("let the node join anew"));
+    assert!(blank.to_string().contains("`initial = true`"));
     assert!(sim.files().is_empty());
     DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap();
 }
