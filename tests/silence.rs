@@ -58,6 +58,7 @@ fn a_put_costs_one_message_each_way_and_one_sync_per_replica() {
     for i in 0..PUTS {
         redis::cmd("SET").arg("k").arg(i).exec(&mut connection).unwrap();
     }
+    settle(&cluster);
     let after = counted(&cluster);
     let (parcels, syncs) = (after.0 - before.0, after.1 - before.1);
     println!("{PUTS} puts: {parcels} parcels, {syncs} syncs");
@@ -66,5 +67,7 @@ fn a_put_costs_one_message_each_way_and_one_sync_per_replica() {
     let puts = f64::from(PUTS);
     assert!(parcels >= 4.0 * puts, "{parcels} parcels for {PUTS} puts");
     assert!(parcels <= 4.2 * puts, "{parcels} parcels for {PUTS} puts");
-    assert!((3.0 * puts..=3.0 * puts + 3.0).contains(&syncs), "{syncs} syncs for {PUTS} puts");
+    // One sync per put and replica. A replica that falls behind takes two puts with one sync; a
+    // majority cannot, since the next put is sent only when it has the last one on disk.
+    assert!((2.0 * puts..=3.0 * puts + 3.0).contains(&syncs), "{syncs} syncs for {PUTS} puts");
 }
