@@ -18,6 +18,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Messages are many, small and freed by other threads than made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A replicated, linearizable key/value store made of actors.
 #[derive(Debug, Parser)]
 #[command(version, after_help = exit::HELP, disable_help_subcommand = true)]
