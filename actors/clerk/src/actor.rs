@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quorate_kvserver::{KEY_BYTES_MAX, Message as ToServer, Op, Served, VALUE_BYTES_MAX};
+use quorate_kvserver::{
+    Condition, KEY_BYTES_MAX, Message as ToServer, Op, Served, VALUE_BYTES_MAX,
+};
 use quorate_protocol::{Name, NodeId};
 use quorate_rsm::{Outcome as Answer, Request};
 use quorate_stage::{Link, Mailbox, Outlet, Role, Stage};
@@ -78,6 +80,10 @@ fn too_long(op: &Op) -> bool {
         }
         Op::Count => false,
     }
+}
+
+fn is_versioned(op: &Op) -> bool {
+    matches!(op, Op::Put { condition: Condition::IfVersion(_), .. })
 }
 
 impl Clerk {
@@ -164,6 +170,7 @@ impl Clerk {
             let Some(pending) = self.pending.get(&serial) else { continue };
             let outcome = match answer {
                 Answer::Done(reply) => Outcome::Done(reply),
+                Answer::Forgotten if is_versioned(&pending.op) => Outcome::Maybe,
                 Answer::Forgotten => Outcome::Unknown,
                 // An earlier copy may be under way elsewhere: ask again later.
                 Answer::Busy | Answer::Stopped if pending.again => continue,

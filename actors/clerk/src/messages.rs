@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quorate_kvserver::{KvError, Op, Reply, Served};
+use quorate_kvserver::{Op, Reply, Served};
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
 
@@ -73,11 +73,12 @@ impl fmt::Display for Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was applied exactly once, and this is its answer (an answer may be an error of the
-    /// machine, see [`KvError`]).
+    /// machine, see [`quorate_kvserver::KvError`]).
     Done(Reply),
-    /// ErrMaybe (6.5840 2026, Lab 2): a versioned Put that had to be sent again was refused for its
-    /// version; the first copy may have taken effect.
-    Maybe(KvError),
+    /// ErrMaybe (6.5840 2026, Lab 2): a versioned Put was carried out or refused for its version,
+    /// once, and which of the two is not known any more: it had to be sent again, and the servers
+    /// do not keep its answer.
+    Maybe,
     /// It was certainly not executed and will not be; it may be tried again.
     Refused(Refusal),
     /// Nobody can say whether it was, or will be, executed. Never given for a read: a read that

@@ -51,10 +51,10 @@ impl Shape {
         match outcome {
             Outcome::Done(Reply::Error(error)) => self.error(error),
             Outcome::Done(reply) => self.reply(reply),
-            Outcome::Maybe(error) => Value::error(format!(
-                "INDETERMINATE the first try may have taken effect; a later one was refused \
-                 ({error}): read the key to see which value it holds"
-            )),
+            Outcome::Maybe => error::fixed(
+                "INDETERMINATE the versioned write was carried out or refused, once, and its answer \
+                 is lost: read the key to see which value it holds",
+            ),
             Outcome::Refused(refusal) => self.refusal(refusal),
             Outcome::Unknown => error::fixed(
                 "INDETERMINATE the outcome is unknown: the command may have been executed, or may \

@@ -1,0 +1,199 @@
+//! What the clerk promises (C1 to C4), against servers that the test plays.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_clerk::{Clerk, Config, Message, Outcome, Outcomes, Refusal, Servers};
+use quorate_kvserver::{Condition, Message as ToServer, Op, Reply, Served, Version};
+use quorate_protocol::{GroupId, Name, NodeId, Role};
+use quorate_rsm::{Outcome as Answer, Request};
+use quorate_stage::{CrashMode, Limits, Link, Mailbox, Node, Outlet, Parcel, Transport, seat};
+
+/// What the clerk has sent, to which server.
+#[derive(Clone, Default)]
+struct Wire(Arc<Mutex<Vec<(NodeId, Request<Op>)>>>);
+
+impl Transport for Wire {
+    fn send(&self, parcel: Parcel) {
+        let message: ToServer = rmp_serde::from_slice(&parcel.body).unwrap();
+        let ToServer::Serve { requests } = message else { panic!("{}", parcel.kind) };
+        let mut sent = self.0.lock().unwrap();
+        sent.extend(requests.into_iter().map(|request| (parcel.to.node, request)));
+    }
+}
+
+struct Scene {
+    node: Node,
+    clerk: Mailbox<Message>,
+    wire: Wire,
+    outcomes: Arc<Mutex<Outcomes>>,
+}
+
+impl Scene {
+    fn submit(&self, ops: Vec<(u64, Op)>) {
+        let outcomes = self.outcomes.clone();
+        let reply = Outlet::from_fn(move |_, told: Outcomes| outcomes.lock().unwrap().extend(told));
+        self.clerk.send(self.clerk.name(), Message::Submit { ops, reply });
+    }
+
+    fn answer(&self, client_id: u64, serial: u64, answer: Answer<Reply>) {
+        let served = Served { client_id, answers: vec![(serial, answer)] };
+        self.clerk.send(Name::of_node(NodeId(1), Role::KvServer), Message::Served(served));
+    }
+
+    fn sent(&self) -> Vec<(NodeId, Request<Op>)> {
+        std::mem::take(&mut self.wire.0.lock().unwrap())
+    }
+
+    fn told(&self) -> Outcomes {
+        std::mem::take(&mut self.outcomes.lock().unwrap())
+    }
+
+    async fn after(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+fn put(value: &str) -> Op {
+    versioned(value, Condition::Always)
+}
+
+fn versioned(value: &str, condition: Condition) -> Op {
+    let (key, value) = (Bytes::from_static(b"k"), Bytes::copy_from_slice(value.as_bytes()));
+    Op::Put { key, value, condition, want_old: false }
+}
+
+fn get() -> Op {
+    Op::Get { key: Bytes::from_static(b"k") }
+}
+
+fn stored(version: u64) -> Reply {
+    Reply::Stored { version: Version(version), old: None }
+}
+
+fn scene(deadline: Option<Duration>, test: impl AsyncFnOnce(Scene)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let node = Node::new(NodeId(9), 0, 1, Limits::default(), |fatal| panic!("{fatal}"), None);
+        let place = seat::<Clerk>(&node, Name::of_node(NodeId(9), Role::Clerk));
+        let clerk = place.mailbox();
+        let wire = Wire::default();
+        let transport: Arc<dyn Transport> = Arc::new(wire.clone());
+        let config = Config { retry: Duration::from_millis(100), deadline, under_way_max: 4 };
+        place.take(move |stage| {
+            let remote = Some(Link::new(GroupId(1), Role::KvServer, transport.clone()));
+            let nodes = vec![NodeId(1), NodeId(2)];
+            Clerk::new(config, Servers { nodes, local: None, remote, started: None }, stage)
+        });
+        test(Scene { node, clerk, wire, outcomes: Arc::default() }).await;
+    });
+}
+
+#[test]
+fn what_is_sent_again_keeps_its_serial_and_goes_to_the_next_server() {
+    scene(None, async |scene| {
+        scene.submit(vec![(7, put("a"))]);
+        scene.after(1).await;
+        let first = scene.sent();
+        scene.after(200).await;
+        let again = scene.sent();
+        assert_eq!((first[0].0, again[0].0), (NodeId(1), NodeId(2)));
+        let (first, again) = (&first[0].1, &again[0].1);
+        assert_eq!((first.client_id, first.serial), (again.client_id, again.serial));
+        // Both copies are answered: the user hears once.
+        scene.answer(first.client_id, first.serial, Answer::Done(stored(1)));
+        scene.answer(first.client_id, first.serial, Answer::Done(stored(1)));
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(7, Outcome::Done(stored(1)))]);
+        scene.after(1000).await;
+        assert!(scene.sent().is_empty(), "nothing is sent for who has been answered");
+    });
+}
+
+#[test]
+fn acked_below_stops_at_what_somebody_waits_for() {
+    scene(None, async |scene| {
+        scene.submit(vec![(1, put("a")), (2, put("b"))]);
+        scene.after(1).await;
+        let sent = scene.sent();
+        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
+        scene.answer(client, serial + 1, Answer::Done(stored(2)));
+        scene.submit(vec![(3, put("c"))]);
+        scene.after(1).await;
+        assert_eq!(scene.sent()[0].1.acked_below, serial, "the first is still open");
+        scene.answer(client, serial, Answer::Done(stored(1)));
+        scene.submit(vec![(4, put("d"))]);
+        scene.after(1).await;
+        assert_eq!(scene.sent()[0].1.acked_below, serial + 2);
+    });
+}
+
+#[test]
+fn an_unknown_outcome_is_said_to_be_unknown() {
+    scene(Some(Duration::from_secs(1)), async |scene| {
+        let version = Condition::IfVersion(Version(3));
+        scene.submit(vec![(1, put("a")), (2, versioned("b", version)), (3, get())]);
+        scene.after(1).await;
+        let first = &scene.sent()[0].1;
+        scene.answer(first.client_id, first.serial, Answer::Forgotten);
+        scene.answer(first.client_id, first.serial + 1, Answer::Forgotten);
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(1, Outcome::Unknown), (2, Outcome::Maybe)]);
+        scene.submit(vec![(4, put("c"))]);
+        scene.after(1500).await;
+        // The deadline: a read had no effect, a write may have one.
+        let no_quorum = Outcome::Refused(Refusal::NoQuorum);
+        assert_eq!(scene.told(), [(3, no_quorum), (4, Outcome::Unknown)]);
+    });
+}
+
+#[test]
+fn refused_means_that_no_copy_can_take_effect() {
+    scene(None, async |scene| {
+        scene.submit((0..5).map(|token| (token, put("a"))).collect());
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(4, Outcome::Refused(Refusal::Busy))], "four is the bound");
+        let sent = scene.sent();
+        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
+        scene.answer(client, serial, Answer::Busy);
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(0, Outcome::Refused(Refusal::Busy))], "the only copy");
+        scene.after(200).await;
+        // A second copy is under way: that the first was refused says nothing of it.
+        scene.answer(client, serial + 1, Answer::Busy);
+        scene.after(1).await;
+        assert!(scene.told().is_empty());
+        let long = put(&"x".repeat(quorate_kvserver::VALUE_BYTES_MAX + 1));
+        scene.submit(vec![(9, long)]);
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(9, Outcome::Refused(Refusal::TooLong))]);
+    });
+}
+
+#[test]
+fn a_clerk_that_starts_anew_takes_no_answer_of_its_former_life() {
+    scene(None, async |scene| {
+        scene.submit(vec![(1, put("a"))]);
+        scene.after(1).await;
+        let former = scene.sent()[0].1.clone();
+        scene.node.crash(scene.clerk.name(), CrashMode::Now).unwrap();
+        scene.submit(vec![(2, put("b"))]);
+        scene.after(1).await;
+        let present = scene.sent()[0].1.clone();
+        assert_eq!(present.serial, former.serial, "serials begin anew");
+        assert_ne!(present.client_id, former.client_id);
+        scene.answer(former.client_id, former.serial, Answer::Done(stored(1)));
+        scene.after(1).await;
+        assert!(scene.told().is_empty(), "that was for the former life");
+        scene.answer(present.client_id, present.serial, Answer::Done(stored(2)));
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(2, Outcome::Done(stored(2)))]);
+    });
+}
