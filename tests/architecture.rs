@@ -515,6 +515,32 @@ fn every_invariant_that_is_asserted_is_stated() {
 }
 
 #[test]
+fn the_table_of_invariants_is_complete() {
+    let section = section("ARCHITECTURE.md", "What always holds");
+    let mut listed = BTreeSet::new();
+    for row in section.lines().filter(|row| row.starts_with("| ") && row.contains('–')) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let (first, last) = cells[0].split_once('–').expect("a row begins with a range");
+        let (letter, last) = last.split_at(1);
+        let last: u32 = last.parse().unwrap_or_else(|error| panic!("{row}: {error}"));
+        assert_eq!(first, format!("{letter}1"), "{row}");
+        let file = cells[1].trim_matches('`');
+        listed.extend((1..=last).map(|number| (file.to_string(), format!("{letter}{number}"))));
+    }
+    let mut stated = BTreeSet::new();
+    for c in workspace() {
+        for path in files(&root().join(&c.dir).join("src"), ".rs") {
+            let (file, text) = (short(&path), text(&short(&path)));
+            let numbers = numbers(&text, "\n//! ", '.');
+            stated.extend(numbers.into_iter().map(|number| (file.clone(), number.to_string())));
+        }
+    }
+    let show = |(file, number): &(String, String)| format!("{number} of {file}");
+    let offences = listed.symmetric_difference(&stated).map(show).collect();
+    none(offences, "Bring the table in ARCHITECTURE.md, What always holds, up to date.");
+}
+
+#[test]
 fn documents_that_are_named_exist() {
     let mut offences = vec![];
     for ending in [".rs", ".md", ".toml"] {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Cluster, connect, http_get, http_post, metric, now, pause, wait_until};
+use common::{Cluster, PATIENCE, connect, http_get, http_post, metric, now, pause, wait_until};
 use quorate_history::{
     Blob, Budget, History, Input, Operation, Outcome, Output, Verdict, check_within,
 };
@@ -150,9 +150,13 @@ fn judge(load: &Load) {
     }
 }
 
-fn wait_for_writes(load: &Load, more: u64) {
+fn wait_for_writes(cluster: &Cluster, load: &Load, more: u64) {
     let wanted = load.acknowledged.load(SeqCst) + more;
-    wait_until("writes go on", || (load.acknowledged.load(SeqCst) >= wanted).then_some(()));
+    let begin = now();
+    while load.acknowledged.load(SeqCst) < wanted {
+        assert!(begin.elapsed() < PATIENCE, "writes do not go on\n{}", cluster.describe());
+        pause(5);
+    }
 }
 
 /// How often the actors of a kind have restarted, on all nodes together.
@@ -187,7 +191,7 @@ fn each_actor_kind_crashed_200_times_under_load() {
         "cluster",
     ];
     for kind in kinds {
-        wait_for_writes(&load, 20);
+        wait_for_writes(&cluster, &load, 20);
         // A crash that is to strike at the next message waits for one, and another that is
         // injected meanwhile takes its place: so count restarts, not injections.
         let mut injected = 0;
@@ -202,7 +206,7 @@ fn each_actor_kind_crashed_200_times_under_load() {
                 pause(2);
             }
         }
-        wait_for_writes(&load, 20);
+        wait_for_writes(&cluster, &load, 20);
         println!("{kind}: {injected} crashes injected, {} restarts", restarts(&cluster, kind));
     }
     load.stop.store(true, SeqCst);
@@ -232,7 +236,7 @@ fn writes_go_on_when_any_node_is_killed_under_load() {
     let mut cluster = Cluster::started(3);
     let load = Load::new();
     let threads = clients(&load, 16, &addresses(&cluster), 1, 64);
-    wait_for_writes(&load, 200);
+    wait_for_writes(&cluster, &load, 200);
     let mut pauses = vec![];
     for round in 0..9 {
         // Every third time the leader; otherwise each in turn.
@@ -253,7 +257,7 @@ fn writes_go_on_when_any_node_is_killed_under_load() {
             after.min()
         });
         pauses.push(Duration::from_micros(first - killed_at));
-        wait_for_writes(&load, 100);
+        wait_for_writes(&cluster, &load, 100);
         cluster.start(victim);
         cluster.wait_ready();
     }
@@ -278,7 +282,7 @@ fn every_acknowledged_write_survives_the_death_of_all() {
     for round in 0..20 {
         load.stop.store(false, SeqCst);
         let threads = clients(&load, 16, &addresses(&cluster), seed * 1000 + round, 16);
-        wait_for_writes(&load, 50);
+        wait_for_writes(&cluster, &load, 50);
         pause(chance.random_range(0..150));
         let mut order = [0, 1, 2];
         for i in (1..3).rev() {

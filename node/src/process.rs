@@ -8,13 +8,13 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::exit,
     rc::Rc,
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, Mutex, OnceLock, mpsc},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -77,6 +77,25 @@ impl Transport for Links {
         if let Some(cluster) = self.0.get() {
             cluster.send(parcel);
         }
+    }
+}
+
+/// Which nodes answer: the cluster tells changes only, and a gateway that starts anew must know.
+#[derive(Clone, Default)]
+struct Reachable(Arc<Mutex<BTreeSet<NodeId>>>);
+
+impl Reachable {
+    fn set(&self, node: NodeId, up: bool) {
+        let mut nodes = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if up {
+            nodes.insert(node);
+        } else {
+            nodes.remove(&node);
+        }
+    }
+
+    fn all(&self) -> BTreeSet<NodeId> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }
 
@@ -218,7 +237,7 @@ fn cluster(
     group: &Group<Store>,
     ports: crate::group::Ports,
     files: &Mailbox<FilesMessage>,
-    gateway: &Mailbox<ToGateway>,
+    gateway: (&Mailbox<ToGateway>, &Reachable),
 ) -> Result<(), String> {
     let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
     let save_pins = Outlet::from_fn(move |from, members: Vec<Member>| {
@@ -234,13 +253,14 @@ fn cluster(
         files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
     });
     let proposer = group.proposer.clone();
-    let gateway = gateway.clone();
+    let (gateway, reachable) = (gateway.0.clone(), gateway.1.clone());
     let peer_events = Outlet::from_fn(move |from, event| {
         let (message, node, up) = match event {
             PeerEvent::Up(node) => (ToProposer::LinkUp(node), node, true),
             PeerEvent::Down(node) => (ToProposer::LinkDown(node), node, false),
         };
         proposer.send(from, message);
+        reachable.set(node, up);
         gateway.send(from, ToGateway::Peer(node, up));
     });
     let others = ground.config.nodes.iter();
@@ -362,9 +382,15 @@ async fn serve(
         deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
         under_way_max: 8192,
     };
-    let local = server.clone();
+    let (local, users) = (server.clone(), gateway.clone());
+    let started = Outlet::from_fn(move |from, ()| users.send(from, ToGateway::ClerkStarted));
     clerk_seat.take(move |stage| {
-        let servers = Servers { nodes: vec![me], local: Some(local.clone()), remote: None };
+        let servers = Servers {
+            nodes: vec![me],
+            local: Some(local.clone()),
+            remote: None,
+            started: Some(started.clone()),
+        };
         Clerk::new(clerk_config, servers, stage)
     });
     let (info, peers) = node_info(&ground);
@@ -377,10 +403,12 @@ async fn serve(
         look: look(&group.rsm, &gateway),
         counts: Rc::new(Counts::default()),
     });
-    gateway_seat.take(move |_| Gateway::new(gateway_config.clone()));
+    let reachable = Reachable::default();
+    let known = reachable.clone();
+    gateway_seat.take(move |_| Gateway::new(gateway_config.clone(), &known.all()));
     let mut ports = group.ports.clone();
     ports.insert(server.name(), server.port());
-    cluster(&ground, &node, &links, &group, ports, &files, &gateway)?;
+    cluster(&ground, &node, &links, &group, ports, &files, (&gateway, &reachable))?;
 
     let http = dashboard(&ground, &node, &links, owners, &group.rsm)?;
     let name = Name::of_node(me, RoleName::Outside);

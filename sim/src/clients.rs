@@ -34,7 +34,12 @@ impl Client {
             Config { retry: Duration::from_millis(150), deadline: None, under_way_max: 4096 };
         place.take(move |stage| {
             let remote = Link::new(GroupId(1), Role::KvServer, transport.clone());
-            let servers = Servers { nodes: servers.clone(), local: None, remote: Some(remote) };
+            let servers = Servers {
+                nodes: servers.clone(),
+                local: None,
+                remote: Some(remote),
+                started: None,
+            };
             Clerk::new(config, servers, stage)
         });
         Client { stage, clerk }

@@ -12,6 +12,12 @@
 //!   time from the paused runtime, and nothing iterates over an unordered map.
 //! - Time passes only when every actor waits, so that ten minutes of waiting cost seconds.
 //!
+//! - A panic that nobody injected, or an actor's alarm that a peer broke the rules, fails the test.
+//!
+//! # Seeds and traces
+//! `QUORATE_SEEDS=100` runs every test with 100 seeds (the soak), `QUORATE_SEED=n` with that one,
+//! and `QUORATE_TRACE=file` writes everything that was handled in a failed world to that file.
+//!
 //! # The labs' networks
 //! A message is one way here, while the labs speak of a request with its reply. So a server that
 //! is *unreliable* loses 10 % of the requests that come to it and, of those that it has handled,

@@ -22,12 +22,18 @@ use quorate_persistence::Owners;
 use quorate_protocol::{Name, NodeId, Role};
 use quorate_rsm::{Answers, Message, Outcome, Request, StateMachine, Status, Submit};
 use quorate_stage::{CrashMode, Node, Outlet, Transport};
-use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
+use tokio::{
+    sync::oneshot,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 
 use crate::world::{GROUP, Options, World, run};
 
 /// How long a call waits for its answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it asks at all, in virtual time: whatever takes longer will not end.
+const CALL_MAX: Duration = Duration::from_secs(600);
 /// How long it waits when the answer is that there is none.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -42,7 +48,8 @@ pub fn run_machine<M: StateMachine, T>(
     empty: fn() -> M,
     test: impl AsyncFnOnce(Replicas<M>) -> T,
 ) -> T {
-    run(seed, Options::servers(servers), async |world| {
+    let keep_trace = std::env::var_os("QUORATE_TRACE").is_some();
+    run(seed, Options { keep_trace, ..Options::servers(servers) }, async |world| {
         let replicas = Replicas { world, empty, running: Rc::default() };
         for node in replicas.world.servers() {
             replicas.start(node);
@@ -78,14 +85,16 @@ impl<M: StateMachine> Replicas<M> {
     }
 
     /// Has a command carried out by the replica on `node`, once, and answers its reply. Waits for
-    /// as long as it takes.
+    /// ten minutes of virtual time, so that a node may be away.
     ///
     /// # Panics
-    /// If the reply has been dropped by the replicas, which keep it until the client has it.
+    /// If there is no reply by then, or it has been dropped by the replicas, which keep it until the
+    /// client has it.
     pub async fn call(&self, node: NodeId, command: M::Command) -> M::Reply {
         // A client for each command: the serial says all there is to say.
         let client_id = self.world.below(u64::MAX);
-        loop {
+        let began = Instant::now();
+        while began.elapsed() < CALL_MAX {
             let request =
                 Request { client_id, serial: 1, acked_below: 1, command: command.clone() };
             let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
@@ -101,6 +110,7 @@ impl<M: StateMachine> Replicas<M> {
                 }
             }
         }
+        panic!("{command:?} at {node} has no answer after {CALL_MAX:?}; set QUORATE_TRACE=file");
     }
 
     /// Where the replica on `node` stands; `None` if it does not run.

@@ -20,9 +20,14 @@ impl Hash {
     }
 }
 
+/// More events than this at one instant: actors answer each other for ever, and time stands still.
+const EVENTS_PER_INSTANT_MAX: u64 = 1_000_000;
+
 struct State {
     hash: Hash,
     events: u64,
+    /// The last instant, and how many events it has seen.
+    instant: (Instant, u64),
     line: String,
     kept: Option<Vec<String>>,
     alarms: Vec<String>,
@@ -39,8 +44,15 @@ impl Trace {
     pub(crate) fn new(keep: bool) -> Self {
         let hash = Hash(0xcbf2_9ce4_8422_2325);
         let kept = keep.then(Vec::new);
-        let state =
-            State { hash, events: 0, line: String::new(), kept, alarms: vec![], panics: vec![] };
+        let state = State {
+            hash,
+            events: 0,
+            instant: (Instant::now(), 0),
+            line: String::new(),
+            kept,
+            alarms: vec![],
+            panics: vec![],
+        };
         Trace { base: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -53,7 +65,16 @@ impl Trace {
         let mut state = self.state();
         let state = &mut *state;
         state.line.clear();
-        let at = Instant::now().duration_since(self.base);
+        let now = Instant::now();
+        state.instant = if state.instant.0 == now { (now, state.instant.1 + 1) } else { (now, 0) };
+        if state.instant.1 > EVENTS_PER_INSTANT_MAX {
+            // A panic would be caught, and the actor would go on.
+            eprintln!("time stands still: actors answer each other for ever, the last being");
+            let kept = state.kept.as_deref().unwrap_or_default();
+            eprintln!("{}", kept[kept.len().saturating_sub(60)..].concat());
+            std::process::abort();
+        }
+        let at = now.duration_since(self.base);
         let written = write!(state.line, "{}.{:06} {event}", at.as_secs(), at.subsec_micros());
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
         state.line.push('\n');

@@ -107,7 +107,8 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
         .expect("a runtime without I/O needs nothing of the machine");
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let trace = Arc::new(Trace::new(options.keep_trace));
+        let keep_trace = options.keep_trace || std::env::var(TRACE_FILE).is_ok();
+        let trace = Arc::new(Trace::new(keep_trace));
         let _write = WriteTrace(trace.clone());
         let net = Net::new(seed, trace.clone());
         let carrier = tokio::task::spawn_local(net.clone().run());
@@ -138,12 +139,14 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
     result
 }
 
-/// `QUORATE_TRACE=file` writes the lines of a world that ends in a panic to that file.
+/// Names the file to which the lines of a world are written that ends in a panic.
+const TRACE_FILE: &str = "QUORATE_TRACE";
+
 struct WriteTrace(Arc<Trace>);
 
 impl Drop for WriteTrace {
     fn drop(&mut self) {
-        if let (true, Ok(path)) = (std::thread::panicking(), std::env::var("QUORATE_TRACE")) {
+        if let (true, Ok(path)) = (std::thread::panicking(), std::env::var(TRACE_FILE)) {
             match std::fs::write(&path, self.0.tail(usize::MAX)) {
                 Ok(()) => eprintln!("the trace is in {path}"),
                 Err(error) => eprintln!("the trace could not be written to {path}: {error}"),

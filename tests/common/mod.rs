@@ -1,6 +1,6 @@
 //! Real node processes on loopback, for the tests that kill them.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
 use std::{
     collections::BTreeSet,
@@ -172,6 +172,26 @@ impl Cluster {
                 });
             }
         }
+    }
+
+    /// Everything that can be seen from outside, for a test that fails.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (i, running) in self.running.iter().enumerate() {
+            let node = i + 1;
+            text += &format!("== node {node}, running: {}\n", running.is_some());
+            let mut paths = vec!["/debug/status".to_string(), "/debug/actors".to_string()];
+            for actor in ["acceptor", "proposer", "learner", "rsm", "kvserver"] {
+                paths.push(format!("/debug/actors/n{node}/g1/{actor}/mailbox"));
+            }
+            paths.push(format!("/debug/actors/n{node}/clerk/mailbox"));
+            for path in paths {
+                let answer = http_get(self.debug(i), &path).unwrap_or_default();
+                text += &format!("{path}: {answer}\n");
+            }
+            text += &self.log(i);
+        }
+        text
     }
 
     /// The leader, as the nodes' debug endpoints tell it.

@@ -30,6 +30,8 @@ pub struct Servers {
     pub local: Option<Mailbox<ToServer>>,
     /// Those of other nodes.
     pub remote: Option<Link<ToServer>>,
+    /// Who is told when the clerk starts: outcomes that a former life owed will not come.
+    pub started: Option<Outlet<()>>,
 }
 
 /// What a clerk asks to be woken for.
@@ -154,6 +156,9 @@ impl Clerk {
     }
 
     fn on_served(&mut self, served: Served, stage: &mut Stage<Self>) {
+        if served.client_id != self.client_id {
+            return;
+        }
         let mut outcomes: Vec<(Outlet<Outcomes>, Outcomes)> = vec![];
         for (serial, answer) in served.answers {
             let Some(pending) = self.pending.get(&serial) else { continue };
@@ -230,6 +235,12 @@ impl Clerk {
 impl Role for Clerk {
     type Message = Message;
     type Timer = Timer;
+
+    fn started(&mut self, stage: &mut Stage<Self>) {
+        if let Some(users) = &self.servers.started {
+            users.send(stage.name(), ());
+        }
+    }
 
     fn receive(&mut self, _: Name, message: Message, stage: &mut Stage<Self>) {
         match message {

@@ -15,7 +15,9 @@
 //! C1. A serial names one operation for ever. What is sent again is sent under its serial.
 //! C2. An outcome that is not known is reported as [`Outcome::Unknown`], never as failure or
 //!     success. [`Outcome::Refused`] means that the operation had no effect and will have none.
-//! C3. `acked_below` never passes a serial that somebody still waits for.
+//! C3. A clerk that starts anew is another client: it takes no answer that was meant for a former
+//!     life, and its users are told that what they have asked will not be answered.
+//! C4. `acked_below` never passes a serial that somebody still waits for.
 //!
 //! # Deviations
 //! - A clerk serves many users at once: serials overtake each other, and the servers keep replies

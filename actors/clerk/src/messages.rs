@@ -54,7 +54,7 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
-            Message::Served(Served { answers }) => {
+            Message::Served(Served { answers, .. }) => {
                 write!(f, "Served")?;
                 for (serial, _) in answers.iter().take(4) {
                     write!(f, " {serial}")?;

@@ -80,13 +80,14 @@ fn status_and_readiness_are_the_rsms() {
         duplicates: 2,
         waiting: 1,
         ready: true,
+        size: (5, 90),
     };
     let scene = build(Plan { status: full, ..Plan::default() });
     assert_eq!(
         scene.get("/debug/status").json(),
         json!({
             "node": 1, "leader": 3, "applied": 12, "checkpointed": 10, "commands": 8,
-            "duplicates": 2, "waiting": 1, "ready": true,
+            "duplicates": 2, "waiting": 1, "ready": true, "size": [5, 90],
         })
     );
     assert_eq!(scene.get("/readyz").json()["ready"], true);

@@ -1,7 +1,7 @@
 //! The gateway's mailbox: sockets on one side, the clerk on the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::TcpListener,
     rc::Rc,
@@ -104,11 +104,16 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    /// A gateway without clients.
-    pub fn new(config: Rc<Config>) -> Self {
+    /// A gateway without clients; `reachable` are the nodes that answer now.
+    pub fn new(config: Rc<Config>, reachable: &BTreeSet<NodeId>) -> Self {
         let info = config.info.clone();
         let clients = BTreeMap::new();
-        Gateway { config, info, clients, listener: None, out: BytesMut::new(), stopped: false }
+        let out = BytesMut::new();
+        let mut gateway = Gateway { config, info, clients, listener: None, out, stopped: false };
+        for node in reachable {
+            gateway.on_peer(*node, true);
+        }
+        gateway
     }
 
     fn listen(&mut self, stage: &Stage<Self>) -> io::Result<()> {
@@ -383,6 +388,15 @@ impl Role for Gateway {
                 }
             }
             Message::Outcomes(id, outcomes) => self.on_outcomes(id, outcomes, stage),
+            Message::ClerkStarted => {
+                let clients: Vec<ConnectionId> = self.clients.keys().copied().collect();
+                for id in clients {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.connection.abandon();
+                        self.advance(id, stage);
+                    }
+                }
+            }
             Message::Peer(node, up) => self.on_peer(node, up),
             Message::Standing(standing) => self.on_standing(standing, stage.name().node),
             Message::Stop => self.stopped = true,

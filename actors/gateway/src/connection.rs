@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use quorate_clerk::Outcome;
+use quorate_clerk::{Outcome, Refusal};
 use quorate_kvserver::Op;
 
 use crate::cmd::{self, Action, Shape};
@@ -175,6 +175,11 @@ impl Connection {
 
     /// Takes the outcome of an operation. One that is not waited for is ignored.
     pub fn complete(&mut self, seq: Seq, outcome: Outcome) {
+        self.answer(seq, outcome);
+        self.flush();
+    }
+
+    fn answer(&mut self, seq: Seq, outcome: Outcome) {
         let place = seq.0.checked_sub(self.first.0).and_then(|place| usize::try_from(place).ok());
         let Some(answer) = place.and_then(|place| self.answers.get_mut(place)) else { return };
         let Answer::Pending(pending) = answer else { return };
@@ -185,6 +190,19 @@ impl Connection {
             true => Answer::Encoded(Bytes::new()),
             false => Answer::Outcome(value, pending.protocol),
         };
+    }
+
+    /// No outcome will come for what is under way: a write may or may not take effect.
+    pub fn abandon(&mut self) {
+        for place in 0..self.answers.len() {
+            let Some(Answer::Pending(pending)) = self.answers.get(place) else { continue };
+            let outcome = match pending.footprint.is_read() {
+                true => Outcome::Refused(Refusal::NotReady),
+                false => Outcome::Unknown,
+            };
+            let seq = Seq(self.first.0 + place as u64);
+            self.answer(seq, outcome);
+        }
         self.flush();
     }
 

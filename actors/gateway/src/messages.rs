@@ -24,6 +24,8 @@ pub enum Message {
     Written(ConnectionId),
     /// From the clerk. Tokens are numbers of requests.
     Outcomes(ConnectionId, Outcomes),
+    /// From the clerk: it has started, and what a former life owed will not come.
+    ClerkStarted,
     /// From the cluster: another node answers, or does not.
     Peer(NodeId, bool),
     /// From the rsm: who leads, and how much is stored here.
@@ -45,7 +47,17 @@ pub struct Standing {
     pub ready: bool,
 }
 
-quorate_stage::kinds!(Message { Opened, Input, Closed, Written, Outcomes, Peer, Standing, Stop });
+quorate_stage::kinds!(Message {
+    Opened,
+    Input,
+    Closed,
+    Written,
+    Outcomes,
+    ClerkStarted,
+    Peer,
+    Standing,
+    Stop
+});
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +67,7 @@ impl fmt::Display for Message {
             Message::Closed(id) => write!(f, "Closed c{}", id.0),
             Message::Written(id) => write!(f, "Written c{}", id.0),
             Message::Outcomes(id, outcomes) => write!(f, "Outcomes c{} {}", id.0, outcomes.len()),
+            Message::ClerkStarted => f.write_str("ClerkStarted"),
             Message::Peer(node, up) => write!(f, "Peer {node} up={up}"),
             Message::Standing(standing) => write!(f, "Standing leader={:?}", standing.leader),
             Message::Stop => f.write_str("Stop"),

@@ -42,6 +42,11 @@ impl Footprint {
         Footprint { keys, is_read: op.is_read() }
     }
 
+    /// Whether the operation leaves the store as it is.
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read
+    }
+
     fn keys(&self) -> &[Key] {
         match &self.keys {
             Keys::One(key) => std::slice::from_ref(key),

@@ -48,12 +48,15 @@ impl StateMachine for Store {
     }
 }
 
+/// Ways to clerks that are remembered.
+const CLERKS_MAX: usize = 1024;
+
 /// The kvserver's actor: the door of a group for its clients.
 pub struct KvServer {
     rsm: Mailbox<ToRsm<Store>>,
     clerks: PeerOutlet<Served>,
-    /// Per clerk, where the rsm puts its answers.
-    replies: BTreeMap<NodeId, Outlet<Answers<Reply>>>,
+    /// Per clerk and life of it, where the rsm puts its answers.
+    replies: BTreeMap<(NodeId, u64), Outlet<Answers<Reply>>>,
 }
 
 impl KvServer {
@@ -62,14 +65,23 @@ impl KvServer {
         KvServer { rsm, clerks, replies: BTreeMap::new() }
     }
 
-    fn reply_to(&mut self, clerk: NodeId, stage: &Stage<Self>) -> Outlet<Answers<Reply>> {
+    fn reply_to(
+        &mut self,
+        clerk: NodeId,
+        client_id: u64,
+        stage: &Stage<Self>,
+    ) -> Outlet<Answers<Reply>> {
+        if self.replies.len() >= CLERKS_MAX {
+            // Only a shortcut: whoever asks again gets another one.
+            self.replies.clear();
+        }
         let outlet = || {
             let mailbox = stage.mailbox().clone();
             Outlet::from_fn(move |from, answers| {
-                mailbox.send(from, Message::Answered { to: clerk, answers });
+                mailbox.send(from, Message::Answered { to: clerk, client_id, answers });
             })
         };
-        self.replies.entry(clerk).or_insert_with(outlet).clone()
+        self.replies.entry((clerk, client_id)).or_insert_with(outlet).clone()
     }
 }
 
@@ -80,13 +92,16 @@ impl Role for KvServer {
     fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
         match message {
             Message::Serve { requests } => {
-                let reply = self.reply_to(from.node, stage);
+                let Some(client_id) = requests.first().map(|request| request.client_id) else {
+                    return;
+                };
+                let reply = self.reply_to(from.node, client_id, stage);
                 let requests = requests.into_iter().map(|request| (request.serial, request));
                 let submit = Submit { requests: requests.collect(), reply };
                 self.rsm.send(stage.name(), ToRsm::Submit(submit));
             }
-            Message::Answered { to, answers } => {
-                self.clerks.send(stage.name(), to, Served { answers });
+            Message::Answered { to, client_id, answers } => {
+                self.clerks.send(stage.name(), to, Served { client_id, answers });
             }
         }
     }

@@ -21,6 +21,8 @@ pub enum Message {
     Answered {
         /// The clerk's node.
         to: NodeId,
+        /// The clerk's life: serials of a former one mean other operations.
+        client_id: u64,
         /// By serial.
         answers: Answers<Reply>,
     },
@@ -48,7 +50,7 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
-            Message::Answered { to, answers } => write!(f, "Answered {to} {}", answers.len()),
+            Message::Answered { to, answers, .. } => write!(f, "Answered {to} {}", answers.len()),
         }
     }
 }
@@ -56,6 +58,8 @@ impl fmt::Display for Message {
 /// What a kvserver answers to a clerk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
+    /// Whose serials these are. A clerk that has started anew is somebody else.
+    pub client_id: u64,
     /// By serial.
     pub answers: Vec<(u64, Outcome<Reply>)>,
 }

@@ -1,6 +1,9 @@
 //! The rules of the learner.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quorate_acceptor::{
     Ballot, Entry, Message as ToAcceptor, Progress, Report, Round, Slot, Value,
@@ -93,6 +96,9 @@ pub struct Learner {
     /// The highest claim that everything below a slot is chosen, and who made it.
     claimed: (Slot, NodeId),
     fetches: u32,
+    fetch_armed: bool,
+    /// Who was asked for `below` and does not know it either.
+    ignorant: BTreeSet<NodeId>,
     /// Next slot to hand over, once somebody has subscribed.
     next: Option<Slot>,
     /// Per node, first slot that it still needs.
@@ -124,6 +130,8 @@ impl Learner {
             through: Round(0),
             claimed: (first, me),
             fetches: 0,
+            fetch_armed: false,
+            ignorant: BTreeSet::new(),
             next: None,
             done: BTreeMap::new(),
             done_heard: BTreeMap::new(),
@@ -254,18 +262,26 @@ impl Learner {
         self.want_fetch(out);
     }
 
+    /// Sets the timer, unless it is set: under load there is progress all the time, and a timer
+    /// that is moved with it would never run out.
     fn want_fetch(&mut self, out: &mut Out<Self>) {
         if self.below < self.claimed.0 {
-            let after = self.timing.fetch_after * (1 << self.fetches.min(8));
-            let after = after.min(self.timing.fetch_after_max);
-            out.set_timer(Timer::Fetch, after, after * 2);
+            if !self.fetch_armed {
+                self.fetch_armed = true;
+                let after = self.timing.fetch_after * (1 << self.fetches.min(8));
+                let after = after.min(self.timing.fetch_after_max);
+                out.set_timer(Timer::Fetch, after, after * 2);
+            }
         } else {
             self.fetches = 0;
+            self.fetch_armed = false;
+            self.ignorant.clear();
             out.cancel_timer(Timer::Fetch);
         }
     }
 
     fn fetch(&mut self, out: &mut Out<Self>) {
+        self.fetch_armed = false;
         if self.below >= self.claimed.0 {
             return;
         }
@@ -276,6 +292,13 @@ impl Learner {
             n if !others.is_empty() => others[n % others.len()],
             _ => return,
         };
+        // Learners forget when they start anew, and votes of an old ballot do not tell what came of
+        // them. So it can be that nobody knows a slot that is chosen. Then it must be proposed
+        // again, as a distinguished learner would ask for (PMS 2.3).
+        let quorum = self.nodes.len() / 2 + 1;
+        if self.fetches as usize > others.len() && self.ignorant.len() + 1 >= quorum {
+            out.send(Outbound::Proposer(self.me, Notice::Missing { from: self.below }));
+        }
         self.fetches += 1;
         let (from, below) = (self.below, self.claimed.0);
         out.send(Outbound::Learner(node, Message::Learn { from, below }));
@@ -295,16 +318,19 @@ impl Learner {
         if entries.is_empty() && from < self.forgotten {
             out.alarm(format!("{asker} asks for slot {from}, forgotten below {}", self.forgotten));
         }
-        if !entries.is_empty() {
-            out.send(Outbound::Learner(asker, Message::Taught { entries }));
-        }
+        // Also when there is none: then the asker knows that we do not know.
+        out.send(Outbound::Learner(asker, Message::Taught { from, entries }));
     }
 
-    fn on_taught(&mut self, entries: Vec<Entry>, out: &mut Out<Self>) {
+    fn on_taught(&mut self, node: NodeId, from: Slot, entries: Vec<Entry>, out: &mut Out<Self>) {
         let before = self.below;
         self.decide(entries, out);
+        if self.below == before && from == before {
+            self.ignorant.insert(node);
+        }
         if self.below > before {
             self.fetches = 0;
+            self.ignorant.clear();
             // More is missing: ask on at once.
             self.fetch(out);
         }
@@ -316,7 +342,8 @@ impl Learner {
             .filter_map(|slot| self.chosen.get(&slot).map(|value| (slot, value.clone())));
         let entries: Vec<Entry> = known.collect();
         if !entries.is_empty() {
-            out.send(Outbound::Learner(node, Message::Taught { entries }));
+            let from = entries[0].0;
+            out.send(Outbound::Learner(node, Message::Taught { from, entries }));
         }
     }
 
@@ -448,15 +475,22 @@ impl Learner {
                     out.alarm(format!("asked for slot {from}, forgotten below {}", self.forgotten));
                 }
                 self.next = Some(from);
-                // A checkpoint may know more than our acceptor's votes show.
-                if from > self.below {
-                    self.below = from;
-                    while self.chosen.contains_key(&self.below) {
-                        self.below = self.below.next();
-                    }
-                    self.heard_of(Slot(from.0.saturating_sub(1)));
+                // A checkpoint may know more than our acceptor's votes show. It may also need what
+                // is not known any more: a former life of the rsm had it, without having saved it,
+                // and we have started anew in between.
+                let reached = self.below;
+                self.below = from.max(self.forgotten);
+                while self.chosen.contains_key(&self.below) {
+                    self.below = self.below.next();
+                }
+                self.heard_of(Slot(from.0.saturating_sub(1)));
+                if self.below < reached && self.claimed.0 < reached {
+                    self.claimed = (reached, self.me);
+                }
+                if self.below > reached {
                     self.tell_decided(out);
                 }
+                self.want_fetch(out);
                 self.hand_over(out);
             }
             Request::Forget { through } => self.on_done_here(Slot(through.0).next(), out),
@@ -484,7 +518,9 @@ impl Core for Learner {
             Message::Decided { entries } => self.decide(entries, out),
             Message::Learn { from: first, below } => self.on_learn(from.node, first, below, out),
             Message::Teach { node, slots } => self.teach(node, slots, out),
-            Message::Taught { entries } => self.on_taught(entries, out),
+            Message::Taught { from: first, entries } => {
+                self.on_taught(from.node, first, entries, out);
+            }
             Message::Done { below } => {
                 self.on_done_there(from.node, below, out);
                 let own = self.done.get(&self.me).copied().unwrap_or_default();

@@ -27,6 +27,8 @@
 //!   distinguished learner; that one is the proposer here).
 //! - Votes of an older ballot than the newest seen are dropped: a chosen one among them is proposed
 //!   again, or is asked for by slot.
+//! - What a learner knows is not durable, beyond what its acceptor's votes and marks show. A slot
+//!   that is chosen and that no learner knows any more is proposed again by whoever needs it.
 //! - `done` travels between learners when it changes, never otherwise, and is repeated until heard.
 
 mod actor;

@@ -52,8 +52,11 @@ pub enum Message {
         /// What.
         slots: Vec<Slot>,
     },
-    /// The answer to Learn: these are chosen. There may be more to ask for.
+    /// The answer to Learn: these are chosen. There may be more to ask for. What is left out from
+    /// `from` on to the first or next entry is not known to be chosen there.
     Taught {
+        /// First slot that was wanted.
+        from: Slot,
         /// What, and where.
         entries: Vec<Entry>,
     },
@@ -165,6 +168,13 @@ pub enum Notice {
     /// does. A proposer that leads tells it what is chosen, which else goes to others only.
     #[serde(skip)]
     Recalled,
+    /// To the proposer of this node: this slot is chosen, and no learner knows what. Have it
+    /// proposed again.
+    #[serde(skip)]
+    Missing {
+        /// The first such slot.
+        from: Slot,
+    },
     /// To the proposer of this node: a ballot was seen at work.
     #[serde(skip)]
     Ballot(Ballot),
@@ -208,7 +218,7 @@ impl fmt::Display for Message {
             Message::Decided { entries } => write!(f, "Decided slots={}", Slots(entries)),
             Message::Learn { from, below } => write!(f, "Learn {from}..<{below}"),
             Message::Teach { node, slots } => write!(f, "Teach {node} {} slots", slots.len()),
-            Message::Taught { entries } => write!(f, "Taught slots={}", Slots(entries)),
+            Message::Taught { entries, .. } => write!(f, "Taught slots={}", Slots(entries)),
             Message::Done { below } => write!(f, "Done below={below}"),
             Message::DoneToo { heard, below } => write!(f, "DoneToo heard={heard} below={below}"),
             Message::AskDecided => f.write_str("AskDecided"),
@@ -228,6 +238,7 @@ impl fmt::Display for Notice {
             Notice::Decided { slots, below } => {
                 write!(f, "Decided {} slots below={below}", slots.len())
             }
+            Notice::Missing { from } => write!(f, "Missing from={from}"),
             Notice::Recalled => f.write_str("Recalled"),
             Notice::Ballot(ballot) => write!(f, "Ballot {ballot}"),
             Notice::Forgotten { below } => write!(f, "Forgotten below={below}"),

@@ -132,8 +132,10 @@ pub struct Proposer {
     /// Those that have not been forwarded or queued.
     fresh: Vec<ProposalId>,
     barrier: Option<ProposalId>,
-    /// Every slot below is known to our learner.
+    /// Every slot below is known to our learner, or was before it started anew.
     below: Slot,
+    /// Chosen, needed here, and known to no learner: to be proposed again from here on.
+    missing: Option<Slot>,
     forgotten: Slot,
     /// The labs' library only: decided instances that are not forgotten.
     decided: BTreeSet<Slot>,
@@ -162,6 +164,7 @@ impl Proposer {
             fresh: vec![],
             barrier: None,
             below: Slot(0),
+            missing: None,
             forgotten: Slot(0),
             decided: BTreeSet::new(),
             down: BTreeSet::new(),
@@ -216,7 +219,7 @@ impl Proposer {
     }
 
     fn wants_something(&self) -> bool {
-        !self.wishes.is_empty() || self.barrier.is_some()
+        !self.wishes.is_empty() || self.barrier.is_some() || self.missing.is_some()
     }
 
     /// Remembers what is open now, to see later whether it still is.
@@ -326,7 +329,8 @@ impl Proposer {
         let me = self.config.me;
         let ballot = Ballot::new(self.highest.round + 1, me);
         self.highest = ballot;
-        let campaign = Campaign::new(ballot, self.below);
+        let first = self.missing.map_or(self.below, |missing| missing.min(self.below));
+        let campaign = Campaign::new(ballot, first);
         out.send(Outbound::Acceptors(vec![me.node], campaign.prepare()));
         self.phase = Phase::Campaigning(campaign);
         self.arm_campaign(0, out);
@@ -376,7 +380,8 @@ impl Proposer {
         // What some acceptor has forgotten it could not show. It is chosen, and nobody needs it:
         // to propose anything there, even a no-op, would be a second value for the slot.
         self.forget(campaign.forgotten());
-        let first = self.below.max(self.forgotten).max(campaign.first());
+        let known = if self.missing.is_some() { campaign.first() } else { self.below };
+        let first = known.max(self.forgotten).max(campaign.first());
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
         self.lost = 0;
         self.attempts = 0;
@@ -475,6 +480,7 @@ impl Proposer {
                 }
             }
             Notice::Decided { slots, below } => self.on_decided(slots, below, out),
+            Notice::Missing { from } => self.on_missing(from, out),
             Notice::Recalled => {
                 if let Phase::Leading(lead) = &self.phase {
                     // It had heard of each round once, from us, and has forgotten.
@@ -502,6 +508,24 @@ impl Proposer {
         self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
     }
 
+    /// Phase 1 shows what was voted for in a slot that no learner knows; then it is chosen again, in
+    /// our ballot, with the same value.
+    fn on_missing(&mut self, from: Slot, out: &mut Out<Self>) {
+        if !self.ready() || from < self.forgotten {
+            return;
+        }
+        let under_way = match &self.phase {
+            Phase::Following => false,
+            Phase::Campaigning(campaign) => campaign.first() <= from,
+            // What is chosen in our own ballot already will not be chosen once more in it.
+            Phase::Leading(lead) => lead.first() <= from && lead.progress().below <= from,
+        };
+        if !under_way {
+            self.missing = Some(from);
+            self.campaign(out);
+        }
+    }
+
     fn on_decided(
         &mut self,
         slots: Vec<(Slot, Option<ProposalId>)>,
@@ -509,6 +533,7 @@ impl Proposer {
         out: &mut Out<Self>,
     ) {
         self.below = self.below.max(below);
+        self.missing = self.missing.filter(|missing| *missing >= below);
         if !self.decided_known {
             self.decided_known = true;
             out.want_drained();
@@ -639,7 +664,8 @@ impl Proposer {
         if !self.wants_something() || !matches!(self.phase, Phase::Following) {
             return;
         }
-        let stuck = self.watched.iter().any(|id| self.wishes.contains_key(id))
+        let stuck = self.missing.is_some()
+            || self.watched.iter().any(|id| self.wishes.contains_key(id))
             || (self.barrier.is_some() && self.barrier == self.watched_barrier);
         if !stuck {
             return self.arm_retry(out);

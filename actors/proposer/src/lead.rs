@@ -58,6 +58,8 @@ pub(crate) struct Lead {
     ballot: Ballot,
     me: NodeId,
     holes: Holes,
+    /// What is below was chosen in other ballots.
+    first: Slot,
     next_slot: Slot,
     last_round: Round,
     /// Rounds that are not chosen, or not accepted by everybody.
@@ -114,6 +116,7 @@ impl Lead {
             ballot,
             me,
             holes: config.holes,
+            first,
             next_slot: end,
             last_round: Round(0),
             rounds: BTreeMap::new(),
@@ -172,6 +175,11 @@ impl Lead {
 
     pub(crate) fn ballot(&self) -> Ballot {
         self.ballot
+    }
+
+    /// First slot that this ballot has something to say about.
+    pub(crate) fn first(&self) -> Slot {
+        self.first
     }
 
     /// What is chosen.

@@ -1,7 +1,10 @@
 //! The machine of the example `counter`, while its actors crash and its nodes are killed.
 
 use quorate_protocol::{NodeId, Role};
-use quorate_sim::machine::{Replicas, run_machine};
+use quorate_sim::{
+    for_each_seed,
+    machine::{Replicas, run_machine},
+};
 use quorate_stage::CrashMode;
 
 #[expect(dead_code, reason = "the example's own main")]
@@ -42,7 +45,7 @@ async fn count(
 
 #[test]
 fn every_command_takes_effect_once_while_each_actor_of_the_group_crashes() {
-    for seed in 1..=3 {
+    for_each_seed("counter", 3, |seed| {
         run_machine(seed, 3, Counter::default, async |replicas| {
             let value = count(&replicas, 200, async |replicas| {
                 let roles = [Role::Rsm, Role::Proposer, Role::Acceptor, Role::Learner];
@@ -56,13 +59,13 @@ fn every_command_takes_effect_once_while_each_actor_of_the_group_crashes() {
             .await;
             assert_eq!(value, 600, "seed {seed}");
         });
-    }
+    });
 }
 
 #[test]
 fn what_was_answered_survives_the_kill_of_every_node() {
     run_machine(7, 3, Counter::default, async |replicas| {
-        let value = count(&replicas, 50, async |replicas| {
+        let value = count(&replicas, 400, async |replicas| {
             for node in NODES {
                 replicas.world().sleep_ms(100).await;
                 replicas.kill(node);
@@ -71,15 +74,15 @@ fn what_was_answered_survives_the_kill_of_every_node() {
             }
         })
         .await;
-        assert_eq!(value, 150);
+        assert_eq!(value, 1200);
         for node in NODES {
             replicas.kill(node);
         }
         for node in NODES {
             replicas.start(node);
         }
-        assert_eq!(replicas.call(NodeId(2), Command::Read).await, 150);
-        assert_eq!(replicas.call(NodeId(3), Command::Dec).await, 149);
+        assert_eq!(replicas.call(NodeId(2), Command::Read).await, 1200);
+        assert_eq!(replicas.call(NodeId(3), Command::Dec).await, 1199);
         let status = replicas.status(NodeId(3)).await.expect("it runs");
         assert!(status.ready && status.applied > 0);
     });
