@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::exit,
     rc::Rc,
     sync::{Arc, Mutex, OnceLock, mpsc},
@@ -28,7 +28,7 @@ use quorate_gateway::{
 };
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, Owners, RealDisk, read_atomic,
+    JournalOptions, LayoutError, Owners, RealDisk, read_atomic,
 };
 use quorate_proposer::Message as ToProposer;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
@@ -47,6 +47,9 @@ pub const EXIT_FATAL: i32 = 70;
 
 /// Bytes of a journal segment: making a new one stops commits for a few milliseconds.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// How often, and after which pause, a directory that is in use is tried again: two seconds.
+const DIRECTORY_TRIES: u32 = 40;
+const DIRECTORY_PAUSE: Duration = Duration::from_millis(50);
 /// How long clients get their last answers when the node stops.
 const GOODBYE: Duration = Duration::from_millis(50);
 /// The one group of this version.
@@ -159,6 +162,25 @@ struct Ground {
     debug: TcpListener,
 }
 
+/// A process that was killed holds its directory until its last thread is gone: a moment.
+fn take_directory(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    expected: &Expected,
+) -> Result<DataDir, String> {
+    let mut tries = 0;
+    loop {
+        match DataDir::open(disk, path, expected) {
+            Err(LayoutError::InUse { .. }) if tries < DIRECTORY_TRIES => {
+                tries += 1;
+                #[expect(clippy::disallowed_methods, reason = "no actor lives yet")]
+                std::thread::sleep(DIRECTORY_PAUSE);
+            }
+            opened => return opened.map_err(|error| error.to_string()),
+        }
+    }
+}
+
 fn open(config: NodeConfig) -> Result<Ground, String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let expected = Expected {
@@ -167,7 +189,7 @@ fn open(config: NodeConfig) -> Result<Ground, String> {
         incarnation: random()?,
         initial: config.initial,
     };
-    let dir = DataDir::open(&disk, &config.dir, &expected).map_err(|error| error.to_string())?;
+    let dir = take_directory(&disk, &config.dir, &expected)?;
     let incarnation = Incarnation(dir.identity().incarnation);
     let me = Member { node: NodeId(config.node), incarnation };
     let pins = match read_atomic(disk.as_ref(), &dir.peers()).map_err(|e| e.to_string())? {

@@ -12,9 +12,12 @@ use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Outcome as Answer, Request};
 use quorate_stage::{CrashMode, Limits, Link, Mailbox, Node, Outlet, Parcel, Transport, seat};
 
-/// What the clerk has sent, to which server.
+/// A request, and which server it went to.
+type Sent = (NodeId, Request<Op>);
+
+/// What the clerk has sent.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<Vec<(NodeId, Request<Op>)>>>);
+struct Wire(Arc<Mutex<Vec<Sent>>>);
 
 impl Transport for Wire {
     fn send(&self, parcel: Parcel) {
@@ -44,7 +47,7 @@ impl Scene {
         self.clerk.send(Name::of_node(NodeId(1), Role::KvServer), Message::Served(served));
     }
 
-    fn sent(&self) -> Vec<(NodeId, Request<Op>)> {
+    fn sent(&self) -> Vec<Sent> {
         std::mem::take(&mut self.wire.0.lock().unwrap())
     }
 
