@@ -230,6 +230,8 @@ fn role_number(role: Role) -> u8 {
         Role::Files => 9,
         Role::Cluster => 10,
         Role::Outside => 11,
+        Role::Raft => 12,
+        Role::Courier => 13,
     }
 }
 
@@ -246,6 +248,8 @@ fn role_of(number: u8) -> Result<Role, FrameError> {
         9 => Role::Files,
         10 => Role::Cluster,
         11 => Role::Outside,
+        12 => Role::Raft,
+        13 => Role::Courier,
         _ => return Err(FrameError::UnknownRole(number)),
     })
 }

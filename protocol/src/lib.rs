@@ -3,11 +3,13 @@
 //!
 //! Nothing here knows actix, tokio, a clock, a disk or a random number.
 
+mod configuration;
 mod core;
 mod ids;
 pub mod log;
 mod name;
 
+pub use crate::configuration::Configuration;
 pub use crate::core::{Core, Never, Out, TimerRequest};
 pub use ids::{GroupId, Incarnation, Member, NodeId};
 pub use name::{Name, ParseNameError, Role};

@@ -3,10 +3,12 @@
 //! ```text
 //!   rsm                         engine (Paxos or Raft)
 //!    | -- Propose ----------------> |   get this chosen, in some slot, at least once
+//!    | -- Offer ------------------> |   the same at most once, and only if you lead (the labs' Start)
 //!    | -- ReadBarrier ------------> |   from which index on is a local read linearizable?
-//!    | -- Subscribe, Forget ------> |   hand over from here; nobody here needs what is below
+//!    | -- Subscribe, Forget ------> |   hand over from here; what is below is durable elsewhere
 //!    | <- Chosen, Barrier, Role --- |
-//!    | <- Restarted --------------- |   what I was told is gone: tell me again
+//!    | <- Behind ------------------ |   what comes next is forgotten: fetch a snapshot
+//!    | <- SubscribeAgain, ... ----- |   what I was told is gone: tell me again
 //! ```
 //!
 //! An engine never looks inside a command. It may choose one proposal in two slots (after a crash
@@ -17,7 +19,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::NodeId;
+use crate::{Configuration, NodeId};
 
 /// A place in the log. The first command stands at 1 or later; indexes are dense.
 #[derive(
@@ -35,6 +37,27 @@ impl Index {
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// Where a prefix of the log ends, and what an engine must know to go on from there. It travels with
+/// every snapshot; only engines look at more than `index`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The last index of the prefix; 0 for none.
+    pub index: Index,
+    /// The engine's own number for that place: the slot in Paxos; in Raft the index that counts
+    /// the engine's own entries too.
+    pub place: u64,
+    /// Raft: the term of the entry there. Paxos: 0.
+    pub term: u64,
+    /// Who rules there.
+    pub configuration: Configuration,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}t{}", self.index, self.place, self.term)
     }
 }
 
@@ -70,6 +93,9 @@ pub enum Request {
     /// Have this chosen. To be repeated until it is seen in a `Chosen`: an engine that restarts
     /// forgets it, and says so.
     Propose(Proposal),
+    /// Have this chosen if this node leads: it is placed once, never forwarded and never repeated.
+    /// Answered by [`Event::Offered`], and by [`Event::Dropped`] should it lose its place.
+    Offer(Proposal),
     /// From which index on is a local read linearizable that was asked for before this request?
     ReadBarrier {
         /// Comes back in the answer; an answer to a later one of the same life answers this too.
@@ -80,10 +106,14 @@ pub enum Request {
         /// The first index that is wanted.
         from: Index,
     },
-    /// Nobody on this node needs the log through this index: its effect is durable elsewhere.
+    /// The state through `saved` is durable on this node, and what is below `below` is not wanted
+    /// here any more. A log that does not reach `saved` begins anew there: the state came as a
+    /// snapshot.
     Forget {
-        /// Last index that may be forgotten.
-        through: Index,
+        /// Where the durable state ends.
+        saved: Position,
+        /// First index that is kept; at most one above `saved`.
+        below: Index,
     },
 }
 
@@ -100,7 +130,12 @@ pub struct Chosen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The next places of the log, in order and without gaps from what was subscribed to.
-    Chosen(Vec<Chosen>),
+    Chosen {
+        /// Those places.
+        entries: Vec<Chosen>,
+        /// Where the log stands after the last of them.
+        position: Position,
+    },
     /// A local read that came before the request `id` is linearizable once everything below `from`
     /// is applied.
     Barrier {
@@ -113,6 +148,28 @@ pub enum Event {
     Role {
         /// Who would be asked.
         leader: Option<NodeId>,
+    },
+    /// What became of an offer at once.
+    Offered {
+        /// Which one.
+        id: ProposalId,
+        /// Where it will stand if it is chosen, and the term (Raft) or the ballot's round (Paxos)
+        /// in which that was said; `None` if another node leads, or none.
+        place: Option<(Index, u64)>,
+    },
+    /// An offer that had a place has lost it, or its leader has lost the lead: it may be chosen
+    /// all the same, and nobody here works for it any more.
+    Dropped {
+        /// Which one.
+        id: ProposalId,
+    },
+    /// The log that is wanted here is forgotten by those who have it: a snapshot through `index`
+    /// or later must be fetched.
+    Behind {
+        /// Who has one.
+        ask: NodeId,
+        /// The least that it must hold.
+        index: Index,
     },
     /// The engine's part that hands over has lost its memory of us: subscribe again.
     SubscribeAgain,

@@ -15,6 +15,8 @@ pub enum Role {
     Proposer,
     /// Paxos: what is chosen, in order.
     Learner,
+    /// Raft: one peer.
+    Raft,
     /// Orders, applies, answers.
     Rsm,
     /// The key/value server.
@@ -27,22 +29,26 @@ pub enum Role {
     Journal,
     /// Atomic files of the node.
     Files,
+    /// Carries files between nodes.
+    Courier,
     /// Links to the other nodes.
     Cluster,
     /// Whoever asks from outside: a test, a debug endpoint.
     Outside,
 }
 
-const ROLES: [(Role, &str); 11] = [
+const ROLES: [(Role, &str); 13] = [
     (Role::Acceptor, "acceptor"),
     (Role::Proposer, "proposer"),
     (Role::Learner, "learner"),
+    (Role::Raft, "raft"),
     (Role::Rsm, "rsm"),
     (Role::KvServer, "kvserver"),
     (Role::Clerk, "clerk"),
     (Role::Gateway, "gateway"),
     (Role::Journal, "journal"),
     (Role::Files, "files"),
+    (Role::Courier, "courier"),
     (Role::Cluster, "cluster"),
     (Role::Outside, "outside"),
 ];

@@ -9,8 +9,8 @@ use quorate_acceptor::{
     Ballot, Entry, Message as ToAcceptor, Progress, Report, Round, Slot, Value,
 };
 use quorate_protocol::{
-    Core, Name, Never, NodeId, Out,
-    log::{Chosen, Event, Index, Request},
+    Configuration, Core, Name, Never, NodeId, Out,
+    log::{Chosen, Event, Index, Position, Request},
 };
 
 use quorate_stage::Outlet;
@@ -215,6 +215,12 @@ impl Learner {
         self.hand_over(out);
     }
 
+    /// Where the log stands after `slot`.
+    fn position(&self, slot: Slot) -> Position {
+        let configuration = Configuration::of(self.nodes.iter().copied());
+        Position { index: Index(slot.0), place: slot.0, term: 0, configuration }
+    }
+
     fn hand_over(&mut self, out: &mut Out<Self>) {
         let Some(mut next) = self.next else { return };
         while next < self.below {
@@ -227,7 +233,8 @@ impl Learner {
             if batch.is_empty() {
                 break;
             }
-            out.send(Outbound::Log(Event::Chosen(batch)));
+            let position = self.position(Slot(next.0 - 1));
+            out.send(Outbound::Log(Event::Chosen { entries: batch, position }));
         }
         self.next = Some(next);
     }
@@ -493,8 +500,8 @@ impl Learner {
                 self.want_fetch(out);
                 self.hand_over(out);
             }
-            Request::Forget { through } => self.on_done_here(Slot(through.0).next(), out),
-            Request::Propose(_) | Request::ReadBarrier { .. } => {
+            Request::Forget { below, .. } => self.on_done_here(Slot(below.0), out),
+            Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
                 out.alarm("the learner was asked to propose".into());
             }
         }

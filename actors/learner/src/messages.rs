@@ -223,7 +223,9 @@ impl fmt::Display for Message {
             Message::DoneToo { heard, below } => write!(f, "DoneToo heard={heard} below={below}"),
             Message::AskDecided => f.write_str("AskDecided"),
             Message::Log(Request::Subscribe { from }) => write!(f, "Subscribe from={from}"),
-            Message::Log(Request::Forget { through }) => write!(f, "Forget through={through}"),
+            Message::Log(Request::Forget { saved, below }) => {
+                write!(f, "Forget below={below} saved={saved}")
+            },
             Message::Log(_) => f.write_str("Log"),
             Message::Library(Library::Done(slot)) => write!(f, "LibraryDone {slot}"),
             Message::Library(Library::Ask { slot, .. }) => write!(f, "LibraryAsk {slot}"),

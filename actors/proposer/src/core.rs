@@ -264,6 +264,10 @@ impl Proposer {
     fn on_log(&mut self, request: Request, out: &mut Out<Self>) {
         match request {
             Request::Propose(proposal) => self.wish(Wish { slot: None, proposal }, out),
+            Request::Offer(proposal) => {
+                let id = proposal.id;
+                out.send(Outbound::Log(Event::Offered { id, place: None }));
+            }
             Request::ReadBarrier { id } => {
                 self.barrier = Some(id);
                 let me = self.config.me.node;

@@ -108,6 +108,7 @@ impl fmt::Display for Message {
             Message::Answer(answer) => write!(f, "{answer}"),
             Message::Notice(notice) => write!(f, "{notice}"),
             Message::Log(Request::Propose(proposal)) => write!(f, "Propose {}", proposal.id),
+            Message::Log(Request::Offer(proposal)) => write!(f, "Offer {}", proposal.id),
             Message::Log(Request::ReadBarrier { id }) => write!(f, "ReadBarrier {id}"),
             Message::Log(_) => f.write_str("Log"),
             Message::Start(wish) => match wish.slot {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_persistence::{FileEvent, FilesMessage, Writer};
 use quorate_protocol::{
     Name, NodeId,
-    log::{Chosen, Event, Index, Proposal, ProposalId, Request as ToEngine},
+    log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request as ToEngine},
 };
 use quorate_stage::{Outlet, Role, Stage};
 use serde::{Deserialize, Serialize};
@@ -85,14 +85,14 @@ struct Batch<C> {
 /// The start of a checkpoint; the machine's own snapshot follows.
 #[derive(Serialize, Deserialize)]
 struct Heading<R> {
-    applied: Index,
+    position: Position,
     time_ms: u64,
     origins: Origins,
     scopes: BTreeMap<u16, Sessions<R>>,
 }
 
 /// Format of a checkpoint.
-const CHECKPOINT_FORMAT: u32 = 1;
+const CHECKPOINT_FORMAT: u32 = 2;
 
 struct Waiter<R> {
     token: u64,
@@ -142,9 +142,11 @@ pub struct RsmActor<M: StateMachine> {
     /// Reads that wait for an index to be applied.
     barred_reads: BTreeMap<Index, Vec<Read<M>>>,
     bytes_since_checkpoint: u64,
+    /// Where the log stands after what is applied.
+    position: Position,
     /// The checkpoint that is being written.
-    saving: Option<Index>,
-    checkpointed: Index,
+    saving: Option<Position>,
+    checkpointed: Position,
     leader: Option<NodeId>,
     stopped: bool,
     commands: u64,
@@ -174,8 +176,9 @@ impl<M: StateMachine> RsmActor<M> {
             asked_reads: BTreeMap::new(),
             barred_reads: BTreeMap::new(),
             bytes_since_checkpoint: 0,
+            position: Position::default(),
             saving: None,
-            checkpointed: Index(0),
+            checkpointed: Position::default(),
             leader: None,
             stopped: false,
             commands: 0,
@@ -264,7 +267,7 @@ impl<M: StateMachine> RsmActor<M> {
         }
     }
 
-    fn on_chosen(&mut self, chosen: Vec<Chosen>, stage: &mut Stage<Self>) {
+    fn on_chosen(&mut self, chosen: Vec<Chosen>, position: Position, stage: &mut Stage<Self>) {
         for Chosen { index, proposal } in chosen {
             // R1. What is above was meant for a former life of ours, and comes again: we have
             // subscribed from `next` on.
@@ -276,6 +279,9 @@ impl<M: StateMachine> RsmActor<M> {
                 self.bytes_since_checkpoint += command.len() as u64;
                 self.apply(index, id, &command, stage);
             }
+        }
+        if position.index.next() == self.next {
+            self.position = position;
         }
         self.answer_barred(stage.name());
         self.checkpoint_if_due(stage);
@@ -386,9 +392,10 @@ impl<M: StateMachine> RsmActor<M> {
         }
         let Some(machine) = &self.machine else { return };
         self.bytes_since_checkpoint = 0;
-        let applied = Index(self.next.0 - 1);
+        let position = self.position.clone();
+        let id = position.index.0;
         let heading = Heading {
-            applied,
+            position: position.clone(),
             time_ms: self.time_ms,
             origins: self.origins.clone(),
             scopes: self.scopes.clone(),
@@ -402,10 +409,10 @@ impl<M: StateMachine> RsmActor<M> {
             sink.write(&heading)?;
             state(sink)
         });
-        self.saving = Some(applied);
+        self.saving = Some(position);
         let path = self.config.checkpoint.clone();
         let reply = stage.mailbox().outlet();
-        let save = FilesMessage::Save { path, id: applied.0, writer, reply };
+        let save = FilesMessage::Save { path, id, writer, reply };
         self.wiring.files.send(stage.name(), save);
         if !stage.timer_is_set(&Timer::Again) {
             stage.set_timer(Timer::Again, self.config.propose_again);
@@ -413,12 +420,18 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     fn on_saved(&mut self, id: u64, me: Name) {
-        if self.saving == Some(Index(id)) {
-            self.saving = None;
+        if let Some(saved) = self.saving.take_if(|saving| saving.index == Index(id)) {
+            self.checkpointed = saved;
+            self.forget(me);
         }
-        if Index(id) > self.checkpointed {
-            self.checkpointed = Index(id);
-            self.wiring.log.send(me, ToEngine::Forget { through: Index(id) });
+    }
+
+    /// Tells the engine what is durable here.
+    fn forget(&self, me: Name) {
+        if self.checkpointed.index > Index(0) {
+            let saved = self.checkpointed.clone();
+            let below = saved.index.next();
+            self.wiring.log.send(me, ToEngine::Forget { saved, below });
         }
     }
 
@@ -447,10 +460,7 @@ impl<M: StateMachine> RsmActor<M> {
                 ));
             }
         }
-        if self.checkpointed > Index(0) {
-            let through = self.checkpointed;
-            self.wiring.log.send(stage.name(), ToEngine::Forget { through });
-        }
+        self.forget(stage.name());
         self.wiring.log.send(stage.name(), ToEngine::Subscribe { from: self.next });
         stage.cancel_timer(&Timer::Again);
         for (from, message) in std::mem::take(&mut self.early) {
@@ -473,8 +483,9 @@ impl<M: StateMachine> RsmActor<M> {
         self.scopes = heading.scopes;
         self.origins = heading.origins;
         self.time_ms = heading.time_ms;
-        self.next = heading.applied.next();
-        self.checkpointed = heading.applied;
+        self.next = heading.position.index.next();
+        self.position = heading.position.clone();
+        self.checkpointed = heading.position;
         Ok(machine)
     }
 
@@ -495,7 +506,7 @@ impl<M: StateMachine> RsmActor<M> {
         Status {
             leader: self.leader.map(|node| node.0),
             applied: self.next.0 - 1,
-            checkpointed: self.checkpointed.0,
+            checkpointed: self.checkpointed.index.0,
             commands: self.commands,
             duplicates: self.duplicates,
             waiting: self.waiting() as u64,
@@ -539,16 +550,17 @@ impl<M: StateMachine> Role for RsmActor<M> {
         }
         match message {
             Message::Submit(submit) => self.on_submit(submit, stage),
-            Message::Engine(Event::Chosen(chosen)) => self.on_chosen(chosen, stage),
+            Message::Engine(Event::Chosen { entries, position }) => {
+                self.on_chosen(entries, position, stage);
+            }
+            Message::Engine(Event::Offered { .. } | Event::Dropped { .. }) => {}
+            Message::Engine(Event::Behind { .. }) => {}
             Message::Engine(Event::Barrier { id, from }) => self.on_barrier(id, from, stage),
             Message::Engine(Event::Role { leader }) => self.leader = leader,
             Message::Engine(Event::SubscribeAgain) => {
                 let from = self.next;
                 self.wiring.log.send(stage.name(), ToEngine::Subscribe { from });
-                if self.checkpointed > Index(0) {
-                    let through = self.checkpointed;
-                    self.wiring.log.send(stage.name(), ToEngine::Forget { through });
-                }
+                self.forget(stage.name());
             }
             Message::Engine(Event::ProposeAgain) => self.propose_again(false, stage.name()),
             Message::File(FileEvent::Loaded(content)) => self.on_loaded(content, stage),
@@ -558,8 +570,7 @@ impl<M: StateMachine> Role for RsmActor<M> {
             }
             Message::File(FileEvent::Asked { id }) => {
                 // Answers come in order, so the checkpoint would have been reported before.
-                if self.saving == Some(Index(id)) {
-                    self.saving = None;
+                if self.saving.take_if(|saving| saving.index == Index(id)).is_some() {
                     self.bytes_since_checkpoint = self.config.log_bytes_max;
                     self.checkpoint_if_due(stage);
                 }
@@ -578,9 +589,9 @@ impl<M: StateMachine> Role for RsmActor<M> {
             return self.load(stage);
         }
         self.propose_again(true, stage.name());
-        if let Some(index) = self.saving {
+        if let Some(saving) = &self.saving {
             // The files' actor may have crashed over it.
-            let ask = FilesMessage::Ask { id: index.0, reply: stage.mailbox().outlet() };
+            let ask = FilesMessage::Ask { id: saving.index.0, reply: stage.mailbox().outlet() };
             self.wiring.files.send(stage.name(), ask);
             stage.set_timer(Timer::Again, self.config.propose_again);
         }

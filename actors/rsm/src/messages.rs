@@ -120,10 +120,22 @@ impl<M: StateMachine> fmt::Display for Message<M> {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
-            Message::Engine(Event::Chosen(chosen)) => match (chosen.first(), chosen.last()) {
-                (Some(first), Some(last)) => write!(f, "Chosen {}..{}", first.index, last.index),
-                _ => f.write_str("Chosen nothing"),
-            },
+            Message::Engine(Event::Chosen { entries, .. }) => {
+                match (entries.first(), entries.last()) {
+                    (Some(first), Some(last)) => {
+                        write!(f, "Chosen {}..{}", first.index, last.index)
+                    }
+                    _ => f.write_str("Chosen nothing"),
+                }
+            }
+            Message::Engine(Event::Offered { id, place: Some((index, _)) }) => {
+                write!(f, "Offered {id} at={index}")
+            }
+            Message::Engine(Event::Offered { id, place: None }) => write!(f, "Offered {id} no"),
+            Message::Engine(Event::Dropped { id }) => write!(f, "Dropped {id}"),
+            Message::Engine(Event::Behind { ask, index }) => {
+                write!(f, "Behind ask={ask} index={index}")
+            }
             Message::Engine(Event::Barrier { id, from }) => write!(f, "Barrier {id} from={from}"),
             Message::Engine(Event::Role { leader: Some(node) }) => write!(f, "Role leader={node}"),
             Message::Engine(Event::Role { leader: None }) => f.write_str("Role leader=?"),
