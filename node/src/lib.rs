@@ -1,7 +1,11 @@
 //! Assembles a node out of actors, for a given world: clock, disks, network.
 
 pub mod config;
-pub mod group;
+mod engine;
+mod group;
+mod paxos;
 pub mod process;
 
-pub use group::{Group, GroupConfig, Library, Store, kv_group, library, replicated};
+pub use engine::{Engine, GroupConfig, Ports, engine};
+pub use group::{Group, Store, kv_group, replicated};
+pub use paxos::{Library, library};

@@ -30,7 +30,6 @@ use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
     JournalOptions, LayoutError, Owners, RealDisk, read_atomic,
 };
-use quorate_proposer::Message as ToProposer;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_rsm::{Message as ToRsm, Status};
 use quorate_stage::{Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
@@ -39,7 +38,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     config::{NodeConfig, Reads},
-    group::{Group, GroupConfig, Store, kv_group},
+    engine::{GroupConfig, Ports},
+    group::{Group, Store, kv_group},
 };
 
 /// Exit code of a node that cannot go on: see what it said last.
@@ -257,7 +257,7 @@ fn cluster(
     node: &Node,
     links: &Links,
     group: &Group<Store>,
-    ports: crate::group::Ports,
+    ports: Ports,
     files: &Mailbox<FilesMessage>,
     gateway: (&Mailbox<ToGateway>, &Reachable),
 ) -> Result<(), String> {
@@ -274,14 +274,14 @@ fn cluster(
         let writer = Box::new(move |sink: &mut quorate_persistence::Sink| sink.write(&bytes));
         files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
     });
-    let proposer = group.proposer.clone();
+    let links_of_engine = group.links.clone();
     let (gateway, reachable) = (gateway.0.clone(), gateway.1.clone());
     let peer_events = Outlet::from_fn(move |from, event| {
-        let (message, node, up) = match event {
-            PeerEvent::Up(node) => (ToProposer::LinkUp(node), node, true),
-            PeerEvent::Down(node) => (ToProposer::LinkDown(node), node, false),
+        let (node, up) = match event {
+            PeerEvent::Up(node) => (node, true),
+            PeerEvent::Down(node) => (node, false),
         };
-        proposer.send(from, message);
+        links_of_engine.send(from, (node, up));
         reachable.set(node, up);
         gateway.send(from, ToGateway::Peer(node, up));
     });
@@ -455,7 +455,8 @@ async fn serve(
 
 fn group_config(ground: &Ground, checkpoint: PathBuf) -> GroupConfig {
     let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
-    let mut config = GroupConfig::new(GROUP, ground.me, nodes, checkpoint, false);
+    let engine = ground.config.engine;
+    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoint, false);
     config.rsm.log_bytes_max = ground.config.log_bytes_max;
     config.rsm.reads_in_log = ground.config.reads == Reads::Log;
     config

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use quorate_acceptor::Slot;
 use quorate_learner::{Fate, Library, Message as ToLearner, View};
+use quorate_node::Library as Running;
 use quorate_proposer::{Message as ToProposer, Wish};
 use quorate_protocol::{
     Name, NodeId, Role,
@@ -63,6 +64,11 @@ impl Peer {
         Peer { world: world.clone(), node, started: Default::default() }
     }
 
+    fn with_library(&self, act: impl FnOnce(&Running)) {
+        let node = self.world.node(self.node);
+        act(node.library.as_ref().expect("the rows of the library start it"));
+    }
+
     fn outside(&self) -> Name {
         Name::of_node(self.node, Role::Outside)
     }
@@ -73,7 +79,7 @@ impl Peer {
         let id = ProposalId { node: self.node, life: self.world.seed, seq: self.started.get() };
         let proposal = Proposal { id, command: value.into() };
         let wish = Wish { slot: Some(Slot(seq)), proposal };
-        self.world.node(self.node).proposer.send(self.outside(), ToProposer::Start(wish));
+        self.with_library(|library| library.proposer.send(self.outside(), ToProposer::Start(wish)));
     }
 
     async fn view(&self, seq: u64) -> View {
@@ -87,7 +93,7 @@ impl Peer {
             }
         });
         let ask = ToLearner::Library(Library::Ask { slot: Slot(seq), reply });
-        self.world.node(self.node).learner.send(self.outside(), ask);
+        self.with_library(|library| library.learner.send(self.outside(), ask));
         answered.await.expect("a learner answers from local knowledge, at once")
     }
 
@@ -108,7 +114,7 @@ impl Peer {
     /// done(seq): the application here needs nothing at or below.
     pub fn done(&self, seq: u64) {
         let done = ToLearner::Library(Library::Done(Slot(seq)));
-        self.world.node(self.node).learner.send(self.outside(), done);
+        self.with_library(|library| library.learner.send(self.outside(), done));
     }
 
     /// max(): the highest instance ever heard of here, -1 at first.

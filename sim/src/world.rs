@@ -12,12 +12,10 @@ use std::{
 };
 
 use quorate_kvserver::Message as ToKvServer;
-use quorate_learner::Message as ToLearner;
-use quorate_node::{Group, GroupConfig, Library, Store};
+use quorate_node::{Group, GroupConfig, Library, Store, config::Engine};
 use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
 };
-use quorate_proposer::Message as ToProposer;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
 use tokio::task::{AbortHandle, LocalSet};
@@ -32,6 +30,8 @@ use crate::{
 pub struct Options {
     /// Number of servers: n1, n2, ...
     pub servers: u32,
+    /// What agrees on their log.
+    pub engine: Engine,
     /// Whether lines of the trace are kept, not only their hash.
     pub keep_trace: bool,
     /// Bytes of log after which a checkpoint is made.
@@ -47,6 +47,7 @@ impl Options {
     pub fn servers(servers: u32) -> Self {
         Options {
             servers,
+            engine: Engine::Paxos,
             keep_trace: false,
             log_bytes_max: 64 * 1024,
             reads_in_log: false,
@@ -59,11 +60,9 @@ impl Options {
 pub struct SimNode {
     /// Its stage: mailboxes to look into, actors to crash.
     pub stage: Node,
-    /// The proposer of its group.
-    pub proposer: Mailbox<ToProposer>,
-    /// The learner of its group.
-    pub learner: Mailbox<ToLearner>,
-    /// The replica, unless only the labs' library runs.
+    /// The labs' library, if it runs instead of a replica.
+    pub library: Option<Library>,
+    /// The replica.
     pub group: Option<Group<Store>>,
     /// The kvserver, likewise.
     pub server: Option<Mailbox<ToKvServer>>,
@@ -258,7 +257,8 @@ impl World {
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
         let checkpoint = PathBuf::from("/data/groups/g1/checkpoint");
-        let mut config = GroupConfig::new(GROUP, me, self.servers(), checkpoint, true);
+        let mut config =
+            GroupConfig::new(self.options.engine, GROUP, me, self.servers(), checkpoint, true);
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -311,25 +311,24 @@ impl World {
         let journal = self.journal(&stage, &owners, &mut aborts);
         let transport: Arc<dyn Transport> = Arc::new(self.net.clone());
         let config = self.config(node);
-        let (group, server, proposer, learner, mut ports);
+        let (mut library, mut group, mut server) = (None, None, None);
+        let mut ports;
         if library_only {
             let made = quorate_node::library(&stage, &config, &transport, &journal);
-            let Library { aborts: more, .. } = &made;
-            aborts.extend(more.iter().cloned());
-            (group, server) = (None, None);
-            (proposer, learner, ports) = (made.proposer, made.learner, made.ports);
+            aborts.extend(made.aborts.iter().cloned());
+            ports = made.ports.clone();
+            library = Some(made);
         } else {
             let files = self.files(&stage, &mut aborts);
             let (made, kvserver) =
                 quorate_node::kv_group(&stage, &config, None, &transport, &journal, &files);
             aborts.extend(made.aborts.iter().cloned());
-            (proposer, learner) = (made.proposer.clone(), made.learner.clone());
             ports = made.ports.clone();
             ports.insert(kvserver.name(), kvserver.port());
             (group, server) = (Some(made), Some(kvserver));
         }
         self.net.plug_in(Some(node), ports);
-        let running = SimNode { stage, proposer, learner, group, server, owners, aborts };
+        let running = SimNode { stage, library, group, server, owners, aborts };
         self.nodes.borrow_mut().insert(node, Rc::new(running));
     }
 

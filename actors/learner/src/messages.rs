@@ -225,7 +225,7 @@ impl fmt::Display for Message {
             Message::Log(Request::Subscribe { from }) => write!(f, "Subscribe from={from}"),
             Message::Log(Request::Forget { saved, below }) => {
                 write!(f, "Forget below={below} saved={saved}")
-            },
+            }
             Message::Log(_) => f.write_str("Log"),
             Message::Library(Library::Done(slot)) => write!(f, "LibraryDone {slot}"),
             Message::Library(Library::Ask { slot, .. }) => write!(f, "LibraryAsk {slot}"),

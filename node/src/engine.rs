@@ -1,0 +1,111 @@
+//! The engine of a group on one node: what agrees on its log.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use quorate_learner::Timing as LearnerTiming;
+use quorate_persistence::JournalMessage;
+use quorate_proposer::{Limits, Timing};
+use quorate_protocol::{
+    GroupId, Member, Name, NodeId, Role as RoleName,
+    log::{Event, Request},
+};
+use quorate_rsm::Config as RsmConfig;
+use quorate_stage::{Mailbox, Node, Outlet, Port, Transport};
+use tokio::task::AbortHandle;
+
+use crate::{config::Engine as Kind, paxos};
+
+/// What the actors of a group are told once.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// Which group.
+    pub group: GroupId,
+    /// Who we are.
+    pub me: Member,
+    /// Which protocol agrees on the log.
+    pub engine: Kind,
+    /// The nodes of the group.
+    pub nodes: Vec<NodeId>,
+    /// Bounds of the proposer.
+    pub limits: Limits,
+    /// Patience of the proposer.
+    pub timing: Timing,
+    /// Patience of the learner.
+    pub learner_timing: LearnerTiming,
+    /// Bounds of the rsm.
+    pub rsm: RsmConfig,
+}
+
+impl GroupConfig {
+    /// The usual bounds and patience. `lossy`: the network loses single messages, as the labs' do;
+    /// over TCP a message is lost only with its connection.
+    pub fn new(
+        engine: Kind,
+        group: GroupId,
+        me: Member,
+        nodes: Vec<NodeId>,
+        checkpoint: PathBuf,
+        lossy: bool,
+    ) -> Self {
+        let ms = Duration::from_millis;
+        let timing = Timing {
+            retry: if lossy { ms(100) } else { ms(250) },
+            campaign: ms(100),
+            backoff_max: ms(700),
+            linger: ms(5),
+            resend: if lossy { ms(40) } else { ms(500) },
+            hurry: ms(20),
+        };
+        let learner_timing = LearnerTiming {
+            fetch_after: ms(10),
+            fetch_after_max: ms(500),
+            done_after: ms(10),
+            done_after_max: ms(2000),
+        };
+        let rsm = RsmConfig::new(checkpoint);
+        GroupConfig {
+            group,
+            me,
+            engine,
+            nodes,
+            limits: Limits::default(),
+            timing,
+            learner_timing,
+            rsm,
+        }
+    }
+
+    pub(crate) fn name(&self, role: RoleName) -> Name {
+        Name::new(self.me.node, self.group, role)
+    }
+}
+
+/// The doors through which messages of other nodes come in.
+pub type Ports = BTreeMap<Name, Arc<dyn Port>>;
+
+/// What agrees on the log of a group, on this node.
+pub struct Engine {
+    /// Takes Propose, Offer and ReadBarrier.
+    pub proposals: Outlet<Request>,
+    /// Takes Subscribe and Forget.
+    pub log: Outlet<Request>,
+    /// Hears whether a node can be reached.
+    pub links: Outlet<(NodeId, bool)>,
+    /// Doors for messages of other nodes.
+    pub ports: Ports,
+    /// Ends its actors.
+    pub aborts: Vec<AbortHandle>,
+}
+
+/// The engine that `config` asks for; it speaks to `events`.
+pub fn engine(
+    node: &Node,
+    config: &GroupConfig,
+    transport: &Arc<dyn Transport>,
+    journal: &Mailbox<JournalMessage>,
+    events: Outlet<Event>,
+) -> Engine {
+    match config.engine {
+        Kind::Paxos => paxos::engine(node, config, transport, journal, events),
+    }
+}

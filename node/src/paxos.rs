@@ -1,0 +1,169 @@
+//! Paxos on one node: an acceptor, a proposer and a learner, wired together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_acceptor::{
+    AcceptorActor, Durability, JournalLink, Message as ToAcceptor, Wiring as AcceptorWiring,
+};
+use quorate_learner::{
+    Holes, Learner, LearnerActor, Message as ToLearner, Wiring as LearnerWiring,
+};
+use quorate_persistence::{JournalEvent, JournalMessage};
+use quorate_proposer::{
+    Config as ProposerConfig, Message as ToProposer, Proposer, ProposerActor,
+    Wiring as ProposerWiring,
+};
+use quorate_protocol::{GroupId, Name, Role as RoleName, log::Event};
+use quorate_stage::{Mailbox, Node, Outlet, Peers, Transport, seat};
+use tokio::task::AbortHandle;
+
+use crate::engine::{Engine, GroupConfig, Ports};
+
+/// The three roles without a machine: the labs' library.
+pub struct Library {
+    /// The proposer.
+    pub proposer: Mailbox<ToProposer>,
+    /// The learner.
+    pub learner: Mailbox<ToLearner>,
+    /// Doors for messages of other nodes.
+    pub ports: Ports,
+    /// Ends its actors.
+    pub aborts: Vec<AbortHandle>,
+}
+
+/// A group's part of the node's journal.
+struct GroupJournal {
+    group: GroupId,
+    journal: Mailbox<JournalMessage>,
+    events: Outlet<JournalEvent>,
+}
+
+impl GroupJournal {
+    fn new(group: GroupId, journal: Mailbox<JournalMessage>, to: Mailbox<ToAcceptor>) -> Self {
+        let events = Outlet::from_fn(move |from, event| {
+            let event = match event {
+                JournalEvent::Recovered(records) => Durability::Recovered(records),
+                JournalEvent::Durable(number) => Durability::Durable(number),
+                JournalEvent::Lost => Durability::Lost,
+            };
+            to.send(from, ToAcceptor::Journal(event));
+        });
+        GroupJournal { group, journal, events }
+    }
+}
+
+impl JournalLink for GroupJournal {
+    fn open(&mut self, me: Name) {
+        let (group, reply) = (self.group, self.events.clone());
+        self.journal.send(me, JournalMessage::Open { group, reply });
+    }
+
+    fn append(&mut self, me: Name, number: u64, records: Vec<(Bytes, u64)>, standing: Bytes) {
+        let group = self.group;
+        self.journal.send(me, JournalMessage::Append { group, number, records, standing });
+    }
+
+    fn trim(&mut self, me: Name, below: u64) {
+        self.journal.send(me, JournalMessage::Trim { group: self.group, below });
+    }
+}
+
+/// Paxos as the engine of a log.
+pub(crate) fn engine(
+    node: &Node,
+    config: &GroupConfig,
+    transport: &Arc<dyn Transport>,
+    journal: &Mailbox<JournalMessage>,
+    events: Outlet<Event>,
+) -> Engine {
+    let Roles { proposer, learner, ports, aborts } =
+        roles(node, config, Holes::Filled, transport, journal, Some(events));
+    let to = proposer.clone();
+    let links = Outlet::from_fn(move |from, (node, up)| {
+        let message = if up { ToProposer::LinkUp(node) } else { ToProposer::LinkDown(node) };
+        to.send(from, message);
+    });
+    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, ports, aborts }
+}
+
+struct Roles {
+    proposer: Mailbox<ToProposer>,
+    learner: Mailbox<ToLearner>,
+    ports: Ports,
+    aborts: Vec<AbortHandle>,
+}
+
+fn roles(
+    node: &Node,
+    config: &GroupConfig,
+    holes: Holes,
+    transport: &Arc<dyn Transport>,
+    journal: &Mailbox<JournalMessage>,
+    log: Option<Outlet<Event>>,
+) -> Roles {
+    let acceptor_seat = seat::<AcceptorActor<GroupJournal>>(node, config.name(RoleName::Acceptor));
+    let proposer_seat = seat::<ProposerActor>(node, config.name(RoleName::Proposer));
+    let learner_seat = seat::<LearnerActor>(node, config.name(RoleName::Learner));
+    let acceptor = acceptor_seat.mailbox();
+    let proposer = proposer_seat.mailbox();
+    let learner = learner_seat.mailbox();
+    let acceptors = Peers::new(acceptor.clone(), transport.clone());
+    let proposers = Peers::new(proposer.clone(), transport.clone());
+    let learners = Peers::new(learner.clone(), transport.clone());
+    let mut ports = Ports::new();
+    ports.insert(acceptor.name(), acceptor.port());
+    ports.insert(proposer.name(), proposer.port());
+    ports.insert(learner.name(), learner.port());
+
+    let (group, me) = (config.group, acceptor.name());
+    let wire = {
+        let (answers, reports) = (proposers.outlet(), learner.outlet());
+        let (journal, acceptor) = (journal.clone(), acceptor.clone());
+        move || AcceptorWiring {
+            journal: GroupJournal::new(group, journal.clone(), acceptor.clone()),
+            proposers: answers.clone(),
+            learner: reports.clone(),
+        }
+    };
+    let mut aborts = vec![acceptor_seat.take(move |_| AcceptorActor::new(me, wire()))];
+
+    let wiring = LearnerWiring {
+        acceptor: acceptor.outlet(),
+        learners: learners.clone(),
+        proposers: proposers.outlet(),
+        log: log.clone(),
+    };
+    let (nodes, timing, me) = (config.nodes.clone(), config.learner_timing, config.me);
+    aborts.push(learner_seat.take(move |_| {
+        let core = Learner::new(me.node, nodes.clone(), holes, timing);
+        LearnerActor::new(core, wiring.clone())
+    }));
+
+    let wiring = ProposerWiring { acceptors, learners, proposers, log };
+    let proposer_config = ProposerConfig {
+        me: config.me,
+        nodes: config.nodes.clone(),
+        holes,
+        limits: config.limits,
+        timing: config.timing,
+    };
+    aborts.push(
+        proposer_seat.take(move |_| {
+            ProposerActor::new(Proposer::new(proposer_config.clone()), wiring.clone())
+        }),
+    );
+    Roles { proposer, learner, ports, aborts }
+}
+
+/// The labs' Paxos library on this node: instances, no log.
+pub fn library(
+    node: &Node,
+    config: &GroupConfig,
+    transport: &Arc<dyn Transport>,
+    journal: &Mailbox<JournalMessage>,
+) -> Library {
+    let Roles { proposer, learner, ports, aborts } =
+        roles(node, config, Holes::Left, transport, journal, None);
+    Library { proposer, learner, ports, aborts }
+}
