@@ -24,6 +24,7 @@
 //! 20 % of its answers: together 28 %, as there. A *deaf* server hears answers only.
 
 mod clients;
+pub mod logs;
 pub mod machine;
 mod net;
 mod peers;
