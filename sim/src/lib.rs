@@ -26,6 +26,7 @@
 mod clients;
 pub mod logs;
 pub mod machine;
+pub mod nemesis;
 mod net;
 mod peers;
 mod seeds;
