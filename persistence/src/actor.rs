@@ -57,6 +57,10 @@ impl Owners {
     }
 }
 
+/// How much of the next segment is made ready after a commit: a whole segment at once would let
+/// the commits behind it wait for milliseconds.
+const PREPARE_BYTES: usize = 128 * 1024;
+
 /// One group's journal.
 struct Stream {
     journal: Journal,
@@ -174,6 +178,7 @@ impl JournalActor {
             owners.syncs.fetch_add(1, Relaxed);
             stream.reported = number;
             stream.reply.send(me, JournalEvent::Durable(number));
+            stream.journal.prepare(PREPARE_BYTES).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
