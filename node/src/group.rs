@@ -72,6 +72,7 @@ pub fn kv_group(
         }
     };
     let rsm = group.rsm.clone();
-    group.aborts.push(server_seat.take(move |_| KvServer::new(rsm.clone(), clerks.clone())));
+    let make = move |stage: &mut _| KvServer::new(rsm.clone(), clerks.clone(), stage);
+    group.aborts.push(server_seat.take(make));
     (group, server)
 }

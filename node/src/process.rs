@@ -403,6 +403,7 @@ async fn serve(
         retry: Duration::from_millis(500),
         deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
         under_way_max: 8192,
+        sessions: true,
     };
     let (local, users) = (server.clone(), gateway.clone());
     let started = Outlet::from_fn(move |from, ()| users.send(from, ToGateway::ClerkStarted));

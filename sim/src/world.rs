@@ -1,7 +1,7 @@
 //! A cluster, and what can be done to it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt,
     future::Future,
@@ -17,13 +17,20 @@ use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
-use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
-use tokio::task::{AbortHandle, LocalSet};
+use quorate_rsm::{Message as ToRsm, Status};
+use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Outlet, Transport, seat};
+use tokio::{
+    sync::oneshot,
+    task::{AbortHandle, LocalSet},
+};
 
 use crate::{
     net::{Net, Partition},
     trace::Trace,
 };
+
+/// Every engine: what holds for one must hold for all.
+pub const ENGINES: [Engine; 1] = [Engine::Paxos];
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +211,83 @@ impl World {
             nodes.swap(i, self.below(i as u64 + 1) as usize);
         }
         nodes
+    }
+
+    /// Two sets, each server in one of them: the Raft labs' random partition.
+    pub fn random_halves(&self) -> Partition {
+        let mut sets = vec![vec![], vec![]];
+        for node in self.servers() {
+            sets[self.below(2) as usize].push(node);
+        }
+        sets
+    }
+
+    /// Splits the servers in two at random, again every 1000 to 1199 ms, until `stop`; then heals.
+    pub async fn repartition(self, stop: Rc<Cell<bool>>) {
+        while !stop.get() {
+            self.net.partition(self.random_halves());
+            self.sleep_ms(1000 + self.below(200)).await;
+        }
+        self.net.heal();
+    }
+
+    /// Kills every server, waits for a second, and starts them again.
+    pub async fn restart_all(&self) {
+        for node in self.servers() {
+            self.kill(node);
+        }
+        self.sleep_ms(1000).await;
+        self.start_all(false);
+    }
+
+    /// Who leads, by the word of the server itself. `None`: nobody says so.
+    pub async fn leader(&self) -> Option<NodeId> {
+        for node in self.servers().into_iter().filter(|node| self.runs(*node)) {
+            let status = self.status(node).await;
+            if status.is_some_and(|status| status.leader == Some(node.0)) {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// Where the replica of the store on a running server stands.
+    pub async fn status(&self, node: NodeId) -> Option<Status> {
+        let rsm = self.node(node).group.as_ref().map(|group| group.rsm.clone())?;
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let reply = Outlet::from_fn(move |_, status: Status| {
+            let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            if let Some(tell) = tell {
+                // Whoever has stopped waiting does not need it.
+                let _ = tell.send(status);
+            }
+        });
+        rsm.send(Name::of_node(node, Role::Outside), ToRsm::AskStatus(reply));
+        told.await.ok()
+    }
+
+    /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. A
+    /// server that is down counts as it was.
+    pub fn log_size(&self) -> u64 {
+        self.most_bytes(|path| path.starts_with("journal"))
+    }
+
+    /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server with the longest.
+    pub fn snapshot_size(&self) -> u64 {
+        self.most_bytes(|path| path.starts_with("checkpoint"))
+    }
+
+    fn most_bytes(&self, counts: impl Fn(&str) -> bool) -> u64 {
+        let of_disk = |node: NodeId| {
+            let disk = self.disk(node);
+            let files = disk.files();
+            let name =
+                |path: &PathBuf| path.file_name().map(|name| counts(&name.to_string_lossy()));
+            let files = files.iter().filter(|path| name(path) == Some(true));
+            files.filter_map(|path| disk.peek(path)).map(|content| content.len() as u64).sum()
+        };
+        self.servers().into_iter().map(of_disk).max().unwrap_or_default()
     }
 
     /// A running server.

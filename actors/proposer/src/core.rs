@@ -9,7 +9,7 @@ use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Slot, Vote};
 use quorate_learner::{Holes, Message as ToLearner, Notice};
 use quorate_protocol::{
     Core, Member, Name, Never, NodeId, Out,
-    log::{Event, Index, ProposalId, Request},
+    log::{Event, Index, Proposal, ProposalId, Request},
 };
 
 use crate::{
@@ -132,6 +132,8 @@ pub struct Proposer {
     /// Those that have not been forwarded or queued.
     fresh: Vec<ProposalId>,
     barrier: Option<ProposalId>,
+    /// Offers that have a place in our lead and are not known to be chosen.
+    offers: BTreeSet<ProposalId>,
     /// Every slot below is known to our learner, or was before it started anew.
     below: Slot,
     /// Chosen, needed here, and known to no learner: to be proposed again from here on.
@@ -163,6 +165,7 @@ impl Proposer {
             wishes: BTreeMap::new(),
             fresh: vec![],
             barrier: None,
+            offers: BTreeSet::new(),
             below: Slot(0),
             missing: None,
             forgotten: Slot(0),
@@ -264,10 +267,7 @@ impl Proposer {
     fn on_log(&mut self, request: Request, out: &mut Out<Self>) {
         match request {
             Request::Propose(proposal) => self.wish(Wish { slot: None, proposal }, out),
-            Request::Offer(proposal) => {
-                let id = proposal.id;
-                out.send(Outbound::Log(Event::Offered { id, place: None }));
-            }
+            Request::Offer(proposal) => self.on_offer(proposal, out),
             Request::ReadBarrier { id } => {
                 self.barrier = Some(id);
                 let me = self.config.me.node;
@@ -278,6 +278,36 @@ impl Proposer {
             }
             Request::Subscribe { .. } | Request::Forget { .. } => {
                 out.alarm("the proposer was asked what the learner does".into());
+            }
+        }
+    }
+
+    /// Places it if we lead, at most once: it is never a wish, so nobody repeats it.
+    fn on_offer(&mut self, proposal: Proposal, out: &mut Out<Self>) {
+        let id = proposal.id;
+        let place = match &mut self.phase {
+            Phase::Leading(lead) => {
+                let slot = lead.enqueue_last(proposal);
+                self.offers.insert(id);
+                Some((Index(slot.0), lead.ballot().round))
+            }
+            Phase::Following | Phase::Campaigning(_) => {
+                // Ask who leads, as a read would: so one that is dead, or none, is noticed, and
+                // the next offer finds somebody. The answer is nobody's barrier.
+                self.barrier.get_or_insert(id);
+                None
+            }
+        };
+        out.send(Outbound::Log(Event::Offered { id, place }));
+        out.want_drained();
+    }
+
+    /// We lead no longer: what was offered to this lead and is not chosen is on its own.
+    fn drop_offers(&mut self, out: &mut Out<Self>) {
+        let Phase::Leading(lead) = &self.phase else { return };
+        for id in std::mem::take(&mut self.offers) {
+            if !lead.has_chosen(id) {
+                out.send(Outbound::Log(Event::Dropped { id }));
             }
         }
     }
@@ -331,6 +361,7 @@ impl Proposer {
     /// ours again by mistake: a restart asks that acceptor what to surpass.
     fn campaign(&mut self, out: &mut Out<Self>) {
         let me = self.config.me;
+        self.drop_offers(out);
         let ballot = Ballot::new(self.highest.round + 1, me);
         self.highest = ballot;
         let first = self.missing.map_or(self.below, |missing| missing.min(self.below));
@@ -415,6 +446,7 @@ impl Proposer {
         self.highest = ballot;
         if !matches!(self.phase, Phase::Following) {
             self.lost += 1;
+            self.drop_offers(out);
             self.phase = Phase::Following;
             for timer in [Timer::Campaign, Timer::Linger, Timer::Resend] {
                 out.cancel_timer(timer);
@@ -545,6 +577,7 @@ impl Proposer {
         let open = self.wishes.len();
         for (slot, id) in &slots {
             if let Some(id) = id {
+                self.offers.remove(id);
                 self.wishes.remove(id);
             }
             if self.config.holes == Holes::Left {
@@ -759,6 +792,8 @@ impl Core for Proposer {
         if let Phase::Leading(lead) = &self.phase {
             assert!(lead.ballot() == self.highest, "P3: leads below the highest ballot heard of");
             lead.invariants();
+        } else {
+            assert!(self.offers.is_empty(), "P6: an offer is kept by who does not lead");
         }
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use quorate_acceptor::{Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot};
 use quorate_learner::{Holes, Message as ToLearner};
-use quorate_protocol::{NodeId, Out, log::ProposalId};
+use quorate_protocol::{
+    NodeId, Out,
+    log::{Proposal, ProposalId},
+};
 
 use crate::{
     campaign::Campaign,
@@ -219,6 +222,20 @@ impl Lead {
         }
         self.held.insert(id);
         self.queue.push_back((wish, from));
+    }
+
+    /// Adds what is to be proposed once, and tells the slot that it will get: everything in the
+    /// queue of a log takes the next one.
+    pub(crate) fn enqueue_last(&mut self, proposal: Proposal) -> Slot {
+        let slot = Slot(self.next_slot.0 + self.queue.len() as u64);
+        self.held.insert(proposal.id);
+        self.queue.push_back((Wish { slot: None, proposal }, None));
+        slot
+    }
+
+    /// Whether a proposal is known to be chosen in this ballot.
+    pub(crate) fn has_chosen(&self, id: ProposalId) -> bool {
+        self.recent.contains(&id)
     }
 
     /// A read wants to know from where on it is linearizable.

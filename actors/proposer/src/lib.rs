@@ -22,6 +22,8 @@
 //! P3. Who leads has heard of no higher ballot.
 //! P4. The number of rounds under way is bounded.
 //! P5. What is announced as chosen was accepted by a majority, round by round without gaps.
+//! P6. What is offered (to be placed once) gets a place only from who leads. Whoever offered it
+//!     hears when that lead is over; after that only phase 1 can bring it up again (P2).
 //!
 //! # Reads
 //! A read is linearizable at an index if every write that was acknowledged before the read came

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::{At, StateMachine},
-    messages::{Answers, Message, Outcome, Request, Status, Submit},
+    messages::{Answers, Message, Outcome, Placing, Request, Status, Submit},
+    once::Once,
     origins::Origins,
     sessions::{STALE_MS, Sessions, Verdict},
 };
@@ -79,6 +80,8 @@ pub enum Timer {
 struct Batch<C> {
     /// Stamp of the proposer's clock.
     time_ms: u64,
+    /// Whether it is placed once only: see R4.
+    once: bool,
     requests: Vec<Request<C>>,
 }
 
@@ -94,9 +97,9 @@ struct Heading<R> {
 /// Format of a checkpoint.
 const CHECKPOINT_FORMAT: u32 = 2;
 
-struct Waiter<R> {
-    token: u64,
-    reply: Outlet<Answers<R>>,
+pub(crate) struct Waiter<R> {
+    pub(crate) token: u64,
+    pub(crate) reply: Outlet<Answers<R>>,
 }
 
 struct OwnBatch<R> {
@@ -107,7 +110,7 @@ struct OwnBatch<R> {
 }
 
 /// Commands that wait for room in a batch.
-type Queue<M> =
+pub(crate) type Queue<M> =
     VecDeque<(Request<<M as StateMachine>::Command>, Waiter<<M as StateMachine>::Reply>)>;
 
 struct Read<M: StateMachine> {
@@ -135,6 +138,8 @@ pub struct RsmActor<M: StateMachine> {
     last_seq: u64,
     last_barrier: u64,
     own: BTreeMap<u64, OwnBatch<M::Reply>>,
+    /// What is to be placed once.
+    once: Once<M>,
     /// Reads that came since the last barrier was asked for.
     fresh_reads: Vec<Read<M>>,
     /// Reads by the barrier that was asked for on their behalf.
@@ -156,11 +161,13 @@ pub struct RsmActor<M: StateMachine> {
 impl<M: StateMachine> RsmActor<M> {
     /// An rsm whose machine is read from its checkpoint, or begins as `empty`.
     pub fn new(config: Config, wiring: Wiring, empty: fn() -> M, stage: &mut Stage<Self>) -> Self {
+        let node = stage.name().node;
         RsmActor {
             config,
             wiring,
-            node: stage.name().node,
+            node,
             life: stage.chance().number(),
+            once: Once::new(node, stage.chance().number()),
             machine: None,
             early: vec![],
             empty,
@@ -190,7 +197,7 @@ impl<M: StateMachine> RsmActor<M> {
         let own: usize = self.own.values().map(|batch| batch.waiters.len()).sum();
         let reads = self.asked_reads.values().chain(self.barred_reads.values());
         let reads: usize = reads.map(Vec::len).sum();
-        self.queue.len() + own + reads + self.fresh_reads.len()
+        self.queue.len() + self.once.waiting() + own + reads + self.fresh_reads.len()
     }
 
     fn id(&self, seq: u64) -> ProposalId {
@@ -198,10 +205,11 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     fn on_submit(&mut self, submit: Submit<M>, stage: &mut Stage<Self>) {
-        let Submit { requests, reply } = submit;
+        let Submit { requests, placing, reply } = submit;
+        let queued = self.queue.len() + self.once.waiting();
         let refusal = if self.stopped {
             Some(Outcome::Stopped)
-        } else if self.queue.len() + requests.len() > self.config.waiting_max {
+        } else if queued + requests.len() > self.config.waiting_max {
             Some(Outcome::Busy)
         } else {
             None
@@ -215,7 +223,10 @@ impl<M: StateMachine> RsmActor<M> {
             if M::is_read(&request.command) && !self.config.reads_in_log {
                 self.fresh_reads.push(Read { command: request.command, waiter });
             } else {
-                self.queue.push_back((request, waiter));
+                match placing {
+                    Placing::UntilApplied => self.queue.push_back((request, waiter)),
+                    Placing::Once => self.once.push(request, waiter),
+                }
             }
         }
         stage.request_flush();
@@ -226,18 +237,17 @@ impl<M: StateMachine> RsmActor<M> {
         while self.own.len() < self.config.batches_in_flight_max && !self.queue.is_empty() {
             let count = self.queue.len().min(self.config.batch_commands_max);
             let (requests, waiters): (Vec<_>, Vec<_>) = self.queue.drain(..count).unzip();
-            // Never behind log time: a slow clock must not make a batch look stale.
-            let time_ms = stage.node().wall_ms().max(self.time_ms);
-            let batch = Batch { time_ms, requests };
-            let command: Bytes = rmp_serde::to_vec(&batch)
-                .expect("commands are plain data, which always encodes")
-                .into();
+            let command = self.encode(requests, false, stage);
             self.last_seq += 1;
             let id = self.id(self.last_seq);
             let own = OwnBatch { command: command.clone(), waiters, old: false };
             self.own.insert(id.seq, own);
             let proposal = Proposal { id, command };
             self.wiring.proposals.send(stage.name(), ToEngine::Propose(proposal));
+        }
+        if let Some(requests) = self.once.take(self.config.batch_commands_max) {
+            let command = self.encode(requests, true, stage);
+            self.once.offer(command, &self.wiring.proposals, stage.name());
         }
         // One barrier at a time, and one more for what came since: reads share them.
         if !self.fresh_reads.is_empty() && self.asked_reads.len() < 2 {
@@ -253,6 +263,14 @@ impl<M: StateMachine> RsmActor<M> {
             }
             stage.set_timer(Timer::Again, self.config.propose_again);
         }
+    }
+
+    fn encode(&self, requests: Vec<Request<M::Command>>, once: bool, stage: &Stage<Self>) -> Bytes {
+        // Never behind log time: a slow clock must not make a batch look stale.
+        let time_ms = stage.node().wall_ms().max(self.time_ms);
+        let batch = Batch { time_ms, once, requests };
+        let batch = rmp_serde::to_vec(&batch);
+        batch.expect("commands are plain data, which always encodes").into()
     }
 
     fn propose_again(&self, old_only: bool, me: Name) {
@@ -304,15 +322,20 @@ impl<M: StateMachine> RsmActor<M> {
         let stale = batch.time_ms + STALE_MS < self.time_ms;
         let at = At { index, time_ms: self.time_ms };
         let mine = id.node == self.node && id.life == self.life;
-        if !self.origins.admit(id, self.time_ms) {
+        if !self.origins.admit(id, batch.once, self.time_ms) {
             // R4. Not the next one of its origin: a copy of one that was applied, or one that came
             // before its predecessor.
             if mine && self.own.contains_key(&id.seq) {
                 self.begin_new_life(stage);
             }
+            // One that came after its successor will never be applied.
+            self.once.give_up(id, &Outcome::NotPlaced, stage.name());
             return;
         }
-        let waiters = mine.then(|| self.own.remove(&id.seq)).flatten().map(|own| own.waiters);
+        let waiters = match mine {
+            true => self.own.remove(&id.seq).map(|own| own.waiters),
+            false => self.once.settle(id),
+        };
         let mut answers = Vec::with_capacity(waiters.as_ref().map_or(0, Vec::len));
         for request in batch.requests {
             let Request { client_id, serial, acked_below, command } = request;
@@ -498,7 +521,8 @@ impl<M: StateMachine> RsmActor<M> {
         let reads = std::mem::take(&mut self.asked_reads).into_values();
         let reads = reads.chain(std::mem::take(&mut self.barred_reads).into_values()).flatten();
         let reads = reads.chain(std::mem::take(&mut self.fresh_reads));
-        let all = own.chain(queued).chain(reads.map(|read| read.waiter));
+        let once = self.once.release();
+        let all = own.chain(queued).chain(once).chain(reads.map(|read| read.waiter));
         answer(all.map(|waiter| (waiter, Outcome::Stopped)), me);
     }
 
@@ -517,7 +541,7 @@ impl<M: StateMachine> RsmActor<M> {
 }
 
 /// Sends answers, those of neighbours with one address together.
-fn answer<R>(answers: impl Iterator<Item = (Waiter<R>, Outcome<R>)>, me: Name) {
+pub(crate) fn answer<R>(answers: impl Iterator<Item = (Waiter<R>, Outcome<R>)>, me: Name) {
     let mut together: Option<(Outlet<Answers<R>>, Answers<R>)> = None;
     for (Waiter { token, reply }, outcome) in answers {
         match &mut together {
@@ -553,7 +577,16 @@ impl<M: StateMachine> Role for RsmActor<M> {
             Message::Engine(Event::Chosen { entries, position }) => {
                 self.on_chosen(entries, position, stage);
             }
-            Message::Engine(Event::Offered { .. } | Event::Dropped { .. }) => {}
+            // It waits until it is applied, or dropped.
+            Message::Engine(Event::Offered { place: Some(_), .. }) => {}
+            Message::Engine(Event::Offered { id, place: None }) => {
+                self.once.give_up(id, &Outcome::NotPlaced, stage.name());
+                self.pump(stage);
+            }
+            Message::Engine(Event::Dropped { id }) => {
+                self.once.give_up(id, &Outcome::Displaced, stage.name());
+                self.pump(stage);
+            }
             Message::Engine(Event::Behind { .. }) => {}
             Message::Engine(Event::Barrier { id, from }) => self.on_barrier(id, from, stage),
             Message::Engine(Event::Role { leader }) => self.leader = leader,
@@ -562,7 +595,11 @@ impl<M: StateMachine> Role for RsmActor<M> {
                 self.wiring.log.send(stage.name(), ToEngine::Subscribe { from });
                 self.forget(stage.name());
             }
-            Message::Engine(Event::ProposeAgain) => self.propose_again(false, stage.name()),
+            Message::Engine(Event::ProposeAgain) => {
+                self.propose_again(false, stage.name());
+                self.once.forgotten(stage.name());
+                self.pump(stage);
+            }
             Message::File(FileEvent::Loaded(content)) => self.on_loaded(content, stage),
             Message::File(FileEvent::Saved { id, .. }) => {
                 self.on_saved(id, stage.name());

@@ -26,8 +26,21 @@ pub struct Request<C> {
 pub struct Submit<M: StateMachine> {
     /// Each with a token that comes back in its answer.
     pub requests: Vec<(u64, Request<M::Command>)>,
+    /// How hard to try.
+    pub placing: Placing,
     /// Where the answers go.
     pub reply: Outlet<Answers<M::Reply>>,
+}
+
+/// How hard an rsm tries to have a command applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placing {
+    /// From any node, and again until it is applied.
+    #[default]
+    UntilApplied,
+    /// From the node that leads, and at most one time: 6.5840 2026, Lab 4A. Reads that need no
+    /// entry in the log are answered as ever.
+    Once,
 }
 
 /// Answers, each with the token of its request.
@@ -44,6 +57,12 @@ pub enum Outcome<R> {
     Busy,
     /// The node stops. A command that changes something may still be carried out.
     Stopped,
+    /// It was to be placed once, and this node does not lead: it was not, and will not be, carried
+    /// out.
+    NotPlaced,
+    /// It was placed once, and this node leads no longer: it may still be carried out, and nobody
+    /// here waits for it any more.
+    Displaced,
 }
 
 /// What an rsm can be told.
