@@ -3,6 +3,7 @@
 pub mod config;
 mod engine;
 mod group;
+mod journal;
 mod paxos;
 pub mod process;
 
