@@ -509,8 +509,10 @@ impl Lead {
     /// The resend timer has run out: repeats what was said before it was set.
     pub(crate) fn resend(&mut self, config: &Config, out: &mut Out<Proposer>) {
         self.resend_armed = false;
+        // Counted in timers, each of which takes up to twice `resend`: nobody who can be reached
+        // again waits for longer than `backoff_max` and one timer.
         let pause_max = (config.timing.backoff_max.as_micros()
-            / config.timing.resend.as_micros().max(1))
+            / (2 * config.timing.resend.as_micros()).max(1))
         .max(1) as u32;
         let old = (self.old_round, self.old_confirm, self.old_through);
         let mut now = vec![self.me];
