@@ -1,7 +1,7 @@
 //! Any state machine on a simulated cluster, for whoever writes one.
 //!
 //! ```text
-//!   test ── call(n1, command) ──> rsm of n1 ──> Paxos ──> the machine on n1, n2, n3
+//!   test ── call(n1, command) ──> rsm of n1 ──> engine ──> the machine on n1, n2, n3
 //!        ── crash(n1, Role::Rsm, ..), kill(n2), start(n2) ──>
 //! ```
 //!
@@ -48,8 +48,21 @@ pub fn run_machine<M: StateMachine, T>(
     empty: fn() -> M,
     test: impl AsyncFnOnce(Replicas<M>) -> T,
 ) -> T {
-    let keep_trace = std::env::var_os("QUORATE_TRACE").is_some();
-    run(seed, Options { keep_trace, ..Options::servers(servers) }, async |world| {
+    run_machine_in(seed, Options::servers(servers), empty, test)
+}
+
+/// As [`run_machine`], in a world with these options: its engine among them.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_machine_in<M: StateMachine, T>(
+    seed: u64,
+    options: Options,
+    empty: fn() -> M,
+    test: impl AsyncFnOnce(Replicas<M>) -> T,
+) -> T {
+    let keep_trace = options.keep_trace || std::env::var_os("QUORATE_TRACE").is_some();
+    run(seed, Options { keep_trace, ..options }, async |world| {
         let replicas = Replicas { world, empty, running: Rc::default() };
         for node in replicas.world.servers() {
             replicas.start(node);
