@@ -9,11 +9,12 @@ use quorate_protocol::{
     GroupId, Member, Name, NodeId, Role as RoleName,
     log::{Event, Request},
 };
+use quorate_raft::{Limits as RaftLimits, Timing as RaftTiming};
 use quorate_rsm::Config as RsmConfig;
 use quorate_stage::{Mailbox, Node, Outlet, Port, Transport};
 use tokio::task::AbortHandle;
 
-use crate::{config::Engine as Kind, paxos};
+use crate::{config::Engine as Kind, paxos, raft};
 
 /// What the actors of a group are told once.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct GroupConfig {
     pub timing: Timing,
     /// Patience of the learner.
     pub learner_timing: LearnerTiming,
+    /// Bounds of a Raft peer.
+    pub raft_limits: RaftLimits,
+    /// Patience of a Raft peer.
+    pub raft_timing: RaftTiming,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -62,6 +67,16 @@ impl GroupConfig {
             done_after: ms(10),
             done_after_max: ms(2000),
         };
+        // The labs want a leader soon, and few requests of it; over TCP a message takes well under
+        // a tenth of the shortest election timeout, also on a busy machine.
+        let raft_timing = RaftTiming {
+            heartbeat: if lossy { ms(50) } else { ms(100) },
+            election: if lossy { (ms(150), ms(300)) } else { (ms(300), ms(600)) },
+            linger: ms(5),
+            retry: if lossy { ms(100) } else { ms(250) },
+            resend_after: if lossy { 1 } else { 5 },
+            hurry: (ms(20), ms(40)),
+        };
         let rsm = RsmConfig::new(checkpoint);
         GroupConfig {
             group,
@@ -71,6 +86,8 @@ impl GroupConfig {
             limits: Limits::default(),
             timing,
             learner_timing,
+            raft_limits: RaftLimits::default(),
+            raft_timing,
             rsm,
         }
     }
@@ -107,5 +124,6 @@ pub fn engine(
 ) -> Engine {
     match config.engine {
         Kind::Paxos => paxos::engine(node, config, transport, journal, events),
+        Kind::Raft => raft::engine(node, config, transport, journal, events),
     }
 }

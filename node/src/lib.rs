@@ -6,6 +6,7 @@ mod group;
 mod journal;
 mod paxos;
 pub mod process;
+mod raft;
 
 pub use engine::{Engine, GroupConfig, Ports, engine};
 pub use group::{Group, Store, kv_group, replicated};
