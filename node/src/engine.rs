@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use quorate_courier::Timing as CourierTiming;
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -32,6 +33,8 @@ pub struct GroupConfig {
     pub timing: Timing,
     /// Patience of the learner.
     pub learner_timing: LearnerTiming,
+    /// Patience of the courier.
+    pub courier_timing: CourierTiming,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -44,7 +47,7 @@ impl GroupConfig {
         group: GroupId,
         me: Member,
         nodes: Vec<NodeId>,
-        checkpoint: PathBuf,
+        checkpoints: PathBuf,
         lossy: bool,
     ) -> Self {
         let ms = Duration::from_millis;
@@ -62,7 +65,11 @@ impl GroupConfig {
             done_after: ms(10),
             done_after_max: ms(2000),
         };
-        let rsm = RsmConfig::new(checkpoint);
+        let courier_timing = CourierTiming {
+            patience: if lossy { ms(100) } else { ms(1000) },
+            pin: Duration::from_secs(30),
+        };
+        let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
             group,
             me,
@@ -71,6 +78,7 @@ impl GroupConfig {
             limits: Limits::default(),
             timing,
             learner_timing,
+            courier_timing,
             rsm,
         }
     }

@@ -36,4 +36,4 @@ pub use net::{Net, Partition};
 pub use peers::{Peer, deciders, wait_for};
 pub use seeds::{for_each_seed, seeds};
 pub use trace::Trace;
-pub use world::{Options, SimNode, World, run};
+pub use world::{CHECKPOINTS, Options, SimNode, World, run};
