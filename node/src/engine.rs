@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use quorate_courier::Timing as CourierTiming;
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -37,6 +38,8 @@ pub struct GroupConfig {
     pub raft_limits: RaftLimits,
     /// Patience of a Raft peer.
     pub raft_timing: RaftTiming,
+    /// Patience of the courier.
+    pub courier_timing: CourierTiming,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -49,7 +52,7 @@ impl GroupConfig {
         group: GroupId,
         me: Member,
         nodes: Vec<NodeId>,
-        checkpoint: PathBuf,
+        checkpoints: PathBuf,
         lossy: bool,
     ) -> Self {
         let ms = Duration::from_millis;
@@ -77,7 +80,11 @@ impl GroupConfig {
             resend_after: if lossy { 1 } else { 5 },
             hurry: (ms(20), ms(40)),
         };
-        let rsm = RsmConfig::new(checkpoint);
+        let courier_timing = CourierTiming {
+            patience: if lossy { ms(100) } else { ms(1000) },
+            pin: Duration::from_secs(30),
+        };
+        let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
             group,
             me,
@@ -88,6 +95,7 @@ impl GroupConfig {
             learner_timing,
             raft_limits: RaftLimits::default(),
             raft_timing,
+            courier_timing,
             rsm,
         }
     }
