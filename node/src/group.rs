@@ -40,7 +40,7 @@ pub fn replicated<M: StateMachine>(
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
     let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
     let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
-    let Engine { proposals, log, links, mut ports, mut aborts } =
+    let Engine { proposals, log, links, mut ports, mut aborts, .. } =
         engine(node, config, transport, journal, rsm.outlet());
     ports.insert(courier.name(), courier.port());
     let wiring =

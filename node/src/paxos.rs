@@ -47,7 +47,7 @@ pub(crate) fn engine(
         let message = if up { ToProposer::LinkUp(node) } else { ToProposer::LinkDown(node) };
         to.send(from, message);
     });
-    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, ports, aborts }
+    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, raft: None, ports, aborts }
 }
 
 struct Roles {

@@ -41,5 +41,5 @@ pub(crate) fn engine(
         to.send(from, if up { Message::LinkUp(node) } else { Message::LinkDown(node) });
     });
     let (proposals, log) = (mailbox.outlet(), mailbox.outlet());
-    Engine { proposals, log, links, ports, aborts: vec![abort] }
+    Engine { proposals, log, links, raft: Some(mailbox), ports, aborts: vec![abort] }
 }
