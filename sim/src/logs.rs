@@ -150,9 +150,7 @@ impl Logs {
         let config = self.world.config(node);
         let engine = engine(&stage, &config, &transport, &journal, events);
         *lock(&log) = Some(engine.log.clone());
-        for request in lock(&self.apps).subscription(node) {
-            engine.log.send(self.outside(node), request);
-        }
+        // It asks for a subscription when it starts.
         aborts.extend(engine.aborts.iter().cloned());
         self.world.net.plug_in(Some(node), engine.ports.clone());
         let server = Server { stage, engine, aborts };
