@@ -99,6 +99,8 @@ pub struct Engine {
     pub log: Outlet<Request>,
     /// Hears whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// Answers how many bytes of log are kept.
+    pub bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.

@@ -77,17 +77,20 @@ pub(crate) fn engine(
     journal: &Mailbox<JournalMessage>,
     events: Outlet<Event>,
 ) -> Engine {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { acceptor, proposer, learner, ports, aborts } =
         roles(node, config, Holes::Filled, transport, journal, Some(events));
     let to = proposer.clone();
     let links = Outlet::from_fn(move |from, (node, up)| {
         let message = if up { ToProposer::LinkUp(node) } else { ToProposer::LinkDown(node) };
         to.send(from, message);
     });
-    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, ports, aborts }
+    let bytes =
+        Outlet::from_fn(move |from, reply| acceptor.send(from, ToAcceptor::AskBytes(reply)));
+    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, bytes, ports, aborts }
 }
 
 struct Roles {
+    acceptor: Mailbox<ToAcceptor>,
     proposer: Mailbox<ToProposer>,
     learner: Mailbox<ToLearner>,
     ports: Ports,
@@ -153,7 +156,7 @@ fn roles(
             ProposerActor::new(Proposer::new(proposer_config.clone()), wiring.clone())
         }),
     );
-    Roles { proposer, learner, ports, aborts }
+    Roles { acceptor, proposer, learner, ports, aborts }
 }
 
 /// The labs' Paxos library on this node: instances, no log.
@@ -163,7 +166,7 @@ pub fn library(
     transport: &Arc<dyn Transport>,
     journal: &Mailbox<JournalMessage>,
 ) -> Library {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { proposer, learner, ports, aborts, .. } =
         roles(node, config, Holes::Left, transport, journal, None);
     Library { proposer, learner, ports, aborts }
 }

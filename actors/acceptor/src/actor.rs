@@ -74,6 +74,7 @@ impl<J> Effects<Acceptor> for Hands<J> {
         match outbound {
             Outbound::Answer(node, answer) => self.wiring.proposers.send(me, node, answer),
             Outbound::Report(report) => self.wiring.learner.send(me, report),
+            Outbound::Bytes(reply, bytes) => reply.send(me, bytes),
         }
     }
 }
