@@ -119,6 +119,8 @@ pub struct Engine {
     pub links: Outlet<(NodeId, bool)>,
     /// The peer, if the engine is Raft: for whoever looks into it, or changes the group.
     pub raft: Option<Mailbox<ToRaft>>,
+    /// Answers how many bytes of log are kept.
+    pub bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.
