@@ -5,6 +5,7 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,28 @@ pub enum Engine {
     /// Multi-Paxos.
     #[default]
     Paxos,
+    /// Raft.
+    Raft,
 }
 
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("paxos")
+        f.write_str(match self {
+            Engine::Paxos => "paxos",
+            Engine::Raft => "raft",
+        })
+    }
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "paxos" => Ok(Engine::Paxos),
+            "raft" => Ok(Engine::Raft),
+            _ => Err(format!("`{text}` is not an engine; there are paxos and raft")),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! One replica of one group: its engine, its rsm, its server, wired together.
+//! One replica of one group: its engine, its courier, its rsm, its server, wired together.
 
 use std::sync::Arc;
 
 use quorate_clerk::Message as ToClerk;
+use quorate_courier::{Courier, CourierActor, Message as ToCourier, Wiring as CourierWiring};
 use quorate_kvserver::{KvServer, Message as ToKvServer, Served};
 use quorate_persistence::{FilesMessage, JournalMessage};
 use quorate_protocol::{GroupId, NodeId, Role as RoleName};
@@ -37,10 +38,24 @@ pub fn replicated<M: StateMachine>(
     files: &Mailbox<FilesMessage>,
 ) -> Group<M> {
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
-    let rsm = rsm_seat.mailbox();
-    let Engine { proposals, log, links, ports, mut aborts } =
+    let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
+    let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
+    let Engine { proposals, log, links, mut ports, mut aborts } =
         engine(node, config, transport, journal, rsm.outlet());
-    let wiring = RsmWiring { proposals, log, files: files.outlet() };
+    ports.insert(courier.name(), courier.port());
+    let wiring =
+        RsmWiring { proposals, log, files: files.outlet(), courier: courier.outlet::<ToCourier>() };
+    let couriers = CourierWiring {
+        dir: config.rsm.checkpoints.clone(),
+        files: files.outlet(),
+        couriers: Peers::new(courier, transport.clone()),
+        application: rsm.outlet(),
+    };
+    let (me, nodes, timing) = (config.me.node, config.nodes.clone(), config.courier_timing);
+    aborts.push(courier_seat.take(move |stage| {
+        let core = Courier::new(me, nodes.clone(), timing, stage.chance().number());
+        CourierActor::new(core, couriers.clone(), stage)
+    }));
     let rsm_config = config.rsm.clone();
     aborts.push(
         rsm_seat.take(move |stage| RsmActor::new(rsm_config.clone(), wiring.clone(), empty, stage)),

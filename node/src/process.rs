@@ -28,7 +28,7 @@ use quorate_gateway::{
 };
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, read_atomic,
+    JournalOptions, LayoutError, Owners, RealDisk, Writer, read_atomic,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_rsm::{Message as ToRsm, Status};
@@ -271,7 +271,7 @@ fn cluster(
                 cluster.mailbox().send(from, saved);
             }
         });
-        let writer = Box::new(move |sink: &mut quorate_persistence::Sink| sink.write(&bytes));
+        let writer = Writer::of(bytes);
         files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
     });
     let links_of_engine = group.links.clone();
@@ -454,10 +454,10 @@ async fn serve(
     Ok(())
 }
 
-fn group_config(ground: &Ground, checkpoint: PathBuf) -> GroupConfig {
+fn group_config(ground: &Ground, checkpoints: PathBuf) -> GroupConfig {
     let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
     let engine = ground.config.engine;
-    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoint, false);
+    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoints, false);
     config.rsm.log_bytes_max = ground.config.log_bytes_max;
     config.rsm.reads_in_log = ground.config.reads == Reads::Log;
     config

@@ -28,7 +28,9 @@
 
 mod clients;
 pub mod generic;
+pub mod logs;
 pub mod machine;
+pub mod nemesis;
 mod net;
 mod peers;
 mod record;
@@ -42,4 +44,4 @@ pub use peers::{Peer, deciders, wait_for};
 pub use record::{Record, Recorded};
 pub use seeds::{for_each_seed, seeds};
 pub use trace::Trace;
-pub use world::{ENGINES, Options, SimNode, World, run};
+pub use world::{CHECKPOINTS, ENGINES, Options, SimNode, World, run};

@@ -1,7 +1,7 @@
 //! Any state machine on a simulated cluster, for whoever writes one.
 //!
 //! ```text
-//!   test ── call(n1, command) ──> rsm of n1 ──> Paxos ──> the machine on n1, n2, n3
+//!   test ── call(n1, command) ──> rsm of n1 ──> engine ──> the machine on n1, n2, n3
 //!        ── crash(n1, Role::Rsm, ..), kill(n2), start(n2) ──>
 //! ```
 //!

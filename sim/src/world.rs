@@ -15,6 +15,7 @@ use quorate_kvserver::Message as ToKvServer;
 use quorate_node::{Group, GroupConfig, Library, Store, config::Engine};
 use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
+    remove_leftovers,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_rsm::{Message as ToRsm, Status};
@@ -99,6 +100,9 @@ pub struct World {
 }
 
 pub(crate) const GROUP: GroupId = GroupId(1);
+
+/// Where the checkpoints of the group lie on every disk.
+pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
 
 /// Runs a test in a world of its own: one thread, virtual time from 0.
 ///
@@ -340,9 +344,8 @@ impl World {
 
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
-        let checkpoint = PathBuf::from("/data/groups/g1/checkpoint");
-        let mut config =
-            GroupConfig::new(self.options.engine, GROUP, me, self.servers(), checkpoint, true);
+        let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
+        let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, true);
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -378,6 +381,8 @@ impl World {
         let place = seat::<FilesActor>(stage, Name::of_node(stage.id(), Role::Files));
         let files = place.mailbox();
         let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
+        // As a data directory does when it is opened. A disk that fails here fails below as well.
+        let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
         aborts.push(place.take(move |_| FilesActor::new(disk.clone())));
         files
     }

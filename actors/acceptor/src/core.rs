@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::{Core, Name, NodeId, Out};
+use quorate_stage::{Durability, DurableCore};
 
 use crate::messages::{
     Answer, Ballot, Entry, Message, Progress, Record, Report, Round, Slot, Value, Vote,
@@ -243,5 +244,36 @@ impl Core for Acceptor {
         if let Some((slot, _)) = self.votes.first_key_value() {
             assert!(*slot >= self.forgotten, "A4: slot {slot} kept below {}", self.forgotten);
         }
+    }
+}
+
+impl DurableCore for Acceptor {
+    type Config = ();
+
+    fn recover((): &(), records: Vec<Record>) -> Result<Self, String> {
+        Ok(Acceptor::recover(records))
+    }
+
+    fn standing(&self) -> Record {
+        Acceptor::standing(self)
+    }
+
+    fn mark(record: &Record) -> u64 {
+        record.mark().0
+    }
+
+    fn kept_from(&self) -> u64 {
+        self.forgotten.0
+    }
+
+    fn from_journal(message: Message) -> Result<Durability, Message> {
+        match message {
+            Message::Journal(event) => Ok(event),
+            other => Err(other),
+        }
+    }
+
+    fn open_timer() -> Timer {
+        Timer::Open
     }
 }

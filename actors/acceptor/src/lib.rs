@@ -31,5 +31,5 @@ mod core;
 mod messages;
 
 pub use crate::core::{Acceptor, Outbound, Timer};
-pub use actor::{AcceptorActor, JournalLink, Wiring};
+pub use actor::{AcceptorActor, Wiring};
 pub use messages::*;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use quorate_protocol::{Member, log::Proposal};
+use quorate_stage::Durability;
 use serde::{Deserialize, Serialize};
 
 /// A ballot: who proposes, and in which of his rounds. Totally ordered; no two proposers share one,
@@ -142,17 +143,6 @@ pub enum Message {
     Journal(Durability),
 }
 
-/// What the journal tells the acceptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Everything that was ever made durable, in order; each an encoded [`Record`].
-    Recovered(Vec<bytes::Bytes>),
-    /// Everything handed over under numbers up to this one is durable.
-    Durable(u64),
-    /// The journal has started anew; what was handed over and not reported durable is lost.
-    Lost,
-}
-
 /// What an acceptor answers to a proposer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -265,6 +255,12 @@ impl Record {
 
 quorate_stage::kinds!(Message { Prepare, Accept, Confirm, AskPromised, Recall, Forget, Journal });
 
+impl From<Durability> for Message {
+    fn from(event: Durability) -> Self {
+        Message::Journal(event)
+    }
+}
+
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
         quorate_stage::Class::Request
@@ -311,11 +307,7 @@ impl fmt::Display for Message {
             Message::AskPromised => f.write_str("AskPromised"),
             Message::Recall => f.write_str("Recall"),
             Message::Forget { below } => write!(f, "Forget below={below}"),
-            Message::Journal(Durability::Recovered(records)) => {
-                write!(f, "Recovered {} records", records.len())
-            }
-            Message::Journal(Durability::Durable(number)) => write!(f, "Durable {number}"),
-            Message::Journal(Durability::Lost) => f.write_str("Lost"),
+            Message::Journal(event) => write!(f, "{event}"),
         }
     }
 }

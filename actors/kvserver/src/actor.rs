@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quorate_persistence::Writer;
 use quorate_protocol::{Name, NodeId};
-use quorate_rsm::{Answers, At, Message as ToRsm, Placing, StateMachine, Submit};
+use quorate_rsm::{
+    Answers, At, Message as ToRsm, Placing, Restore, Restoring, StateMachine, Submit, Writer,
+};
 use quorate_stage::{Mailbox, Outlet, PeerOutlet, Role, Stage};
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     machine::Store,
     messages::{Op, Reply},
     request::{Message, Served},
+    snapshot::Restore as StoreRestore,
 };
 
 impl StateMachine for Store {
@@ -35,17 +37,21 @@ impl StateMachine for Store {
     }
 
     fn snapshot(&self) -> Writer {
-        let snapshot = Store::snapshot(self);
-        Box::new(move |sink| {
-            for chunk in snapshot.encode_chunks() {
-                sink.write(&chunk)?;
-            }
-            Ok(())
-        })
+        Writer::new(Store::snapshot(self).encode_chunks())
     }
 
-    fn restore(bytes: &[u8]) -> Result<Self, String> {
-        Store::decode([bytes]).map_err(|error| error.to_string())
+    fn restore() -> Restore<Self> {
+        Restore::streamed(StoreRestore::new())
+    }
+}
+
+impl Restoring<Store> for StoreRestore {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        StoreRestore::feed(self, bytes).map_err(|error| error.to_string())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Store, String> {
+        StoreRestore::finish(*self).map_err(|error| error.to_string())
     }
 }
 

@@ -41,6 +41,8 @@
 //! ```
 
 mod actor;
+mod checkpoint;
+mod install;
 mod machine;
 mod messages;
 mod once;
@@ -48,7 +50,8 @@ mod origins;
 mod sessions;
 
 pub use actor::{Config, RsmActor, Timer, Wiring};
-pub use machine::{At, StateMachine};
+pub use checkpoint::Restored;
+pub use machine::{At, Restore, Restoring, StateMachine};
 pub use messages::*;
 pub use quorate_persistence::Writer;
 pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Sessions, Verdict};

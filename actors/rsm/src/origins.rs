@@ -29,6 +29,11 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
+    /// The last batch of a life that counts as applied; 0 for none.
+    pub(crate) fn last_seq(&self, node: NodeId, life: u64) -> u64 {
+        self.lives.get(&(node, life)).map_or(0, |origin| origin.last_seq)
+    }
+
     /// Whether a batch is the next one of its origin (`once`: or any later one); if so, it counts
     /// as applied.
     pub(crate) fn admit(&mut self, id: ProposalId, once: bool, time_ms: u64) -> bool {
