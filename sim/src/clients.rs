@@ -16,8 +16,10 @@ use crate::world::World;
 
 /// How long a clerk with a session waits before it asks the next server.
 const RETRY: Duration = Duration::from_millis(150);
-/// One without: an election must fit in, since what is sent again may end as ErrMaybe.
+/// One without: an election must fit in, since what is sent again may end as ErrMaybe ...
 const RETRY_SESSIONLESS: Duration = Duration::from_millis(800);
+/// ... but where messages are lost. There the labs' clerks are told at once.
+const RETRY_LOSSY: Duration = Duration::from_millis(100);
 
 /// Why a versioned Put has not been carried out (6.5840 2026, Lab 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,11 @@ impl Client {
         let clerk = place.mailbox();
         let transport: Arc<dyn Transport> = Arc::new(world.net.clone());
         world.net.plug_in(None, [(name, clerk.port())].into());
-        let retry = if sessions { RETRY } else { RETRY_SESSIONLESS };
+        let retry = match sessions {
+            true => RETRY,
+            false if world.net.is_lossy() => RETRY_LOSSY,
+            false => RETRY_SESSIONLESS,
+        };
         let config = Config { retry, deadline: None, under_way_max: 4096, sessions };
         let abort = place.take(move |stage| {
             let remote = Link::new(GroupId(1), Role::KvServer, transport.clone());

@@ -188,6 +188,11 @@ impl Net {
         self.state().is_lossy = is_lossy;
     }
 
+    /// Whether it is that network.
+    pub fn is_lossy(&self) -> bool {
+        self.state().is_lossy
+    }
+
     /// Long reordering: two of three answers are held back by 200 to 2199 ms.
     pub fn set_reordering(&self, is_reordering: bool) {
         self.state().is_reordering = is_reordering;

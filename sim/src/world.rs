@@ -272,12 +272,12 @@ impl World {
     /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. A
     /// server that is down counts as it was.
     pub fn log_size(&self) -> u64 {
-        self.most_bytes(|path| path.starts_with("journal"))
+        self.most_bytes(|name| name.ends_with(".seg"))
     }
 
     /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server with the longest.
     pub fn snapshot_size(&self) -> u64 {
-        self.most_bytes(|path| path.starts_with("checkpoint"))
+        self.most_bytes(|name| name.starts_with("checkpoint"))
     }
 
     fn most_bytes(&self, counts: impl Fn(&str) -> bool) -> u64 {
