@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use quorate_courier::Timing as CourierTiming;
+use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -33,8 +33,8 @@ pub struct GroupConfig {
     pub timing: Timing,
     /// Patience of the learner.
     pub learner_timing: LearnerTiming,
-    /// Patience of the courier.
-    pub courier_timing: CourierTiming,
+    /// Patience and bounds of the courier.
+    pub courier: CourierConfig,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -65,9 +65,10 @@ impl GroupConfig {
             done_after: ms(10),
             done_after_max: ms(2000),
         };
-        let courier_timing = CourierTiming {
+        let courier = CourierConfig {
             patience: if lossy { ms(100) } else { ms(1000) },
             pin: Duration::from_secs(30),
+            part_bytes: PART_BYTES,
         };
         let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
@@ -78,7 +79,7 @@ impl GroupConfig {
             limits: Limits::default(),
             timing,
             learner_timing,
-            courier_timing,
+            courier,
             rsm,
         }
     }
