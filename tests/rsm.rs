@@ -7,7 +7,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use quorate_protocol::NodeId;
-use quorate_rsm::{At, Outcome, StateMachine, Writer};
+use quorate_rsm::{At, Outcome, Restore, StateMachine, Writer};
 use quorate_sim::{
     ENGINES, Options, for_each_seed,
     machine::{Replicas, run_machine_with},
@@ -52,13 +52,14 @@ impl StateMachine for Counter {
     }
 
     fn snapshot(&self) -> Writer {
-        let bytes = self.0.to_le_bytes();
-        Box::new(move |sink| sink.write(&bytes))
+        Writer::of(self.0.to_le_bytes().to_vec())
     }
 
-    fn restore(bytes: &[u8]) -> Result<Self, String> {
-        let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
-        Ok(Counter(u64::from_le_bytes(bytes)))
+    fn restore() -> Restore<Self> {
+        Restore::whole(|bytes| {
+            let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
+            Ok(Counter(u64::from_le_bytes(bytes)))
+        })
     }
 }
 

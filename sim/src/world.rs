@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Every engine: what holds for one must hold for all.
-pub const ENGINES: [Engine; 1] = [Engine::Paxos];
+pub const ENGINES: [Engine; 2] = [Engine::Paxos, Engine::Raft];
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
