@@ -10,6 +10,7 @@ use quorate_protocol::{
     GroupId, Member, Name, NodeId, Role as RoleName,
     log::{Event, Request},
 };
+use quorate_raft::Message as ToRaft;
 use quorate_raft::{Limits as RaftLimits, Timing as RaftTiming};
 use quorate_rsm::Config as RsmConfig;
 use quorate_stage::{Mailbox, Node, Outlet, Port, Transport};
@@ -116,6 +117,10 @@ pub struct Engine {
     pub log: Outlet<Request>,
     /// Hears whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// The peer, if the engine is Raft: for whoever looks into it, or changes the group.
+    pub raft: Option<Mailbox<ToRaft>>,
+    /// Answers how many bytes of log are kept.
+    pub bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.

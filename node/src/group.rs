@@ -22,6 +22,8 @@ pub struct Group<M: StateMachine> {
     pub rsm: Mailbox<ToRsm<M>>,
     /// Tells the engine whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// Asks the engine how many bytes of log it keeps.
+    pub log_bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.
@@ -40,7 +42,7 @@ pub fn replicated<M: StateMachine>(
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
     let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
     let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
-    let Engine { proposals, log, links, mut ports, mut aborts } =
+    let Engine { proposals, log, links, bytes, mut ports, mut aborts, .. } =
         engine(node, config, transport, journal, rsm.outlet());
     ports.insert(courier.name(), courier.port());
     let wiring =
@@ -60,7 +62,7 @@ pub fn replicated<M: StateMachine>(
     aborts.push(
         rsm_seat.take(move |stage| RsmActor::new(rsm_config.clone(), wiring.clone(), empty, stage)),
     );
-    Group { rsm, links, ports, aborts }
+    Group { rsm, links, log_bytes: bytes, ports, aborts }
 }
 
 /// A replica of the key/value store on this node, with its kvserver. `clerk` is the clerk of this

@@ -159,9 +159,15 @@ impl FilesActor {
         };
         let end = cursor.offset() + STEP_BYTES;
         while cursor.offset() < end {
-            let taken = match cursor.next_chunk(disk)? {
-                Some(chunk) => reader.feed(&chunk),
-                None => {
+            let taken = match cursor.next_chunk(disk) {
+                // Removed meanwhile: nobody needs it any more.
+                Err(FileError::Disk(error)) if error.is_not_found() => {
+                    reply.send(me, FileEvent::Read { id, found: false });
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+                Ok(Some(chunk)) => reader.feed(&chunk),
+                Ok(None) => {
                     let event = match reader.finish(me) {
                         Ok(()) => FileEvent::Read { id, found: true },
                         Err(why) => FileEvent::Refused { id, why },

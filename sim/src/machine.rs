@@ -13,7 +13,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,12 +23,11 @@ use quorate_protocol::{Name, NodeId, Role};
 use quorate_rsm::{Answers, Message, Outcome, Placing, Request, StateMachine, Status, Submit};
 use quorate_stage::{CrashMode, Node, Outlet, Transport};
 use tokio::{
-    sync::oneshot,
     task::AbortHandle,
     time::{Instant, timeout},
 };
 
-use crate::world::{GROUP, Options, World, run};
+use crate::world::{GROUP, Options, World, ask, run};
 
 /// How long a call waits for its answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -196,18 +195,8 @@ impl<M: StateMachine> Replicas<M> {
         node: NodeId,
         question: impl FnOnce(Outlet<A>) -> Message<M>,
     ) -> Option<A> {
-        let (tell, told) = oneshot::channel();
-        let tell = Mutex::new(Some(tell));
-        let reply = Outlet::from_fn(move |_, answer| {
-            let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-            if let Some(tell) = tell {
-                // Whoever has stopped waiting does not need it.
-                let _ = tell.send(answer);
-            }
-        });
         let rsm = self.running.borrow().get(&node)?.group.rsm.clone();
-        rsm.send(Name::of_node(node, Role::Outside), question(reply));
-        told.await.ok()
+        ask(|reply| rsm.send(Name::of_node(node, Role::Outside), question(reply))).await
     }
 
     /// Crashes an actor of the group on `node`; it restarts in place, from what is durable.

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Every engine: what holds for one must hold for all.
-pub const ENGINES: [Engine; 2] = [Engine::Paxos, Engine::Raft];
+pub const ENGINES: [Engine; 2] = Engine::ALL;
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +165,20 @@ impl Drop for WriteTrace {
     }
 }
 
+/// Asks an actor something and waits for the answer; `None` if it crashes over the question.
+pub(crate) async fn ask<A: Send + 'static>(question: impl FnOnce(Outlet<A>)) -> Option<A> {
+    let (tell, told) = oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    question(Outlet::from_fn(move |_, answer| {
+        let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(tell) = tell {
+            // Whoever has stopped waiting does not need it.
+            let _ = tell.send(answer);
+        }
+    }));
+    told.await.ok()
+}
+
 impl World {
     /// A number below `bound`, from the seed.
     pub fn below(&self, bound: u64) -> u64 {
@@ -255,22 +269,6 @@ impl World {
         None
     }
 
-    /// Where the replica of the store on a running server stands.
-    pub async fn status(&self, node: NodeId) -> Option<Status> {
-        let rsm = self.node(node).group.as_ref().map(|group| group.rsm.clone())?;
-        let (tell, told) = oneshot::channel();
-        let tell = Mutex::new(Some(tell));
-        let reply = Outlet::from_fn(move |_, status: Status| {
-            let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-            if let Some(tell) = tell {
-                // Whoever has stopped waiting does not need it.
-                let _ = tell.send(status);
-            }
-        });
-        rsm.send(Name::of_node(node, Role::Outside), ToRsm::AskStatus(reply));
-        told.await.ok()
-    }
-
     /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. A
     /// server that is down counts as it was.
     pub fn log_size(&self) -> u64 {
@@ -318,6 +316,12 @@ impl World {
         disks.entry(node).or_insert_with(new).clone()
     }
 
+    /// Gives a server that does not run the content of another disk.
+    pub fn replace_disk(&self, node: NodeId, content: &SimDisk) {
+        assert!(!self.runs(node), "{node} runs");
+        self.disks.borrow_mut().insert(node, content.fork());
+    }
+
     /// Bytes on all disks together.
     pub fn disk_bytes(&self) -> u64 {
         let disks = self.disks.borrow();
@@ -334,8 +338,13 @@ impl World {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
+        let disk = self.disk(node);
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
+            if disk.is_stopped() {
+                // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
+                return;
+            }
             fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
         };
         let wall_ms = self.elapsed().as_millis() as u64;
@@ -419,6 +428,19 @@ impl World {
         self.net.plug_in(Some(node), ports);
         let running = SimNode { stage, library, group, server, owners, aborts };
         self.nodes.borrow_mut().insert(node, Rc::new(running));
+    }
+
+    /// Where the replica on a running server stands; `None` if its rsm crashes over the question.
+    pub async fn status(&self, node: NodeId) -> Option<Status> {
+        let rsm = self.node(node).group.as_ref()?.rsm.clone();
+        ask(|reply| rsm.send(rsm.name(), ToRsm::AskStatus(reply))).await
+    }
+
+    /// Bytes of log that the engine of a running server keeps; `None` if it crashes over the
+    /// question.
+    pub async fn log_bytes(&self, node: NodeId) -> Option<u64> {
+        let log_bytes = self.node(node).group.as_ref()?.log_bytes.clone();
+        ask(|reply| log_bytes.send(Name::of_node(node, Role::Outside), reply)).await
     }
 
     /// Starts every server.

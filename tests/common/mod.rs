@@ -17,7 +17,7 @@ use quorate_node::config::{Engine, NodeConfig, Peer, Reads};
 use tempfile::TempDir;
 
 /// Both engines, for tests that hold for either.
-pub const ENGINES: &[Engine] = &[Engine::Paxos];
+pub const ENGINES: &[Engine] = &Engine::ALL;
 
 /// How long anything that must happen may take: generous, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);

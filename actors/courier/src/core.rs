@@ -211,8 +211,9 @@ pub struct Courier {
     fetch: Option<Fetch>,
     /// Per asker, which checkpoint it carries, and whether it has asked since the timer was set.
     pins: BTreeMap<NodeId, (u64, bool)>,
-    /// What was here at the start: its askers do not know that we have started anew.
-    old: BTreeSet<u64>,
+    /// The one before the newest, at the start: whoever carries it does not know that we have
+    /// started anew.
+    former: Option<u64>,
     serving: BTreeMap<NodeId, Serving>,
     pins_armed: bool,
     last_number: u64,
@@ -234,7 +235,7 @@ impl Courier {
             kept: 0,
             fetch: None,
             pins: BTreeMap::new(),
-            old: BTreeSet::new(),
+            former: None,
             serving: BTreeMap::new(),
             pins_armed: false,
             last_number: first,
@@ -272,8 +273,8 @@ impl Courier {
                 None => {}
             }
         }
-        if self.here.len() > 1 {
-            self.old = self.here.clone();
+        self.former = self.here.iter().rev().nth(1).copied();
+        if self.former.is_some() {
             self.arm_pins(out);
         }
         self.sweep(out);
@@ -311,13 +312,29 @@ impl Courier {
             let index = Index(index);
             return out.send(Outbound::Application(Event::Fetched { index }));
         }
-        match self.incoming.last().copied().filter(|incoming| *incoming >= fetch.least.0) {
+        let least = fetch.least.0;
+        let late: Vec<u64> = self.incoming.range(..least).copied().collect();
+        if !late.is_empty() {
+            self.incoming = self.incoming.split_off(&least);
+            let late = late.into_iter().map(Numbered::Incoming).collect();
+            out.send(Outbound::Files(Task::Remove(late)));
+        }
+        match self.incoming.last().copied() {
             Some(index) => {
                 fetch.begin(Some((Index(index), None)));
                 fetch.doing = Doing::Resuming { task };
                 out.send(Outbound::Files(Task::Resume { task, index }));
             }
             None => self.ask(out),
+        }
+    }
+
+    /// Nobody needs what is being fetched. If it is being checked already it comes all the same: a
+    /// file may not be taken away from under that.
+    fn on_enough(&mut self, out: &mut Out<Self>) {
+        let adopting = |fetch: &Fetch| matches!(fetch.doing, Doing::Adopting { .. });
+        if !self.fetch.as_ref().is_some_and(adopting) {
+            self.end_fetch(out);
         }
     }
 
@@ -596,7 +613,7 @@ impl Courier {
 
     fn on_pins(&mut self, out: &mut Out<Self>) {
         self.pins_armed = false;
-        self.old.clear();
+        self.former = None;
         self.pins.retain(|_, (_, fresh)| std::mem::replace(fresh, false));
         if !self.pins.is_empty() {
             self.arm_pins(out);
@@ -607,7 +624,7 @@ impl Courier {
     /// Removes what nobody needs any more (C4).
     fn sweep(&mut self, out: &mut Out<Self>) {
         let pinned = |index: &u64| {
-            self.old.contains(index) || self.pins.values().any(|(pinned, _)| pinned == index)
+            self.former == Some(*index) || self.pins.values().any(|(pinned, _)| pinned == index)
         };
         let kept = self.kept;
         let carried = self.fetch.as_ref().and_then(|fetch| fetch.file).map(|(index, _)| index.0);
@@ -638,12 +655,12 @@ impl Core for Courier {
     fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
         match message {
             Message::Fetch { from, index } => self.on_fetch(from, index, out),
-            Message::Enough => self.end_fetch(out),
+            Message::Enough => self.on_enough(out),
             Message::Kept { index } => {
                 self.kept = self.kept.max(index.0);
                 self.here.insert(index.0);
                 if self.fetch.as_ref().is_some_and(|fetch| fetch.least <= index) {
-                    self.end_fetch(out);
+                    self.on_enough(out);
                 }
                 if self.listed {
                     self.sweep(out);

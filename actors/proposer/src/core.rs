@@ -412,12 +412,23 @@ impl Proposer {
             return;
         };
         let forwarded = campaign.take_forwarded();
-        // What some acceptor has forgotten it could not show. It is chosen, and nobody needs it:
-        // to propose anything there, even a no-op, would be a second value for the slot.
-        self.forget(campaign.forgotten());
+        // What some acceptor has forgotten it could not show. It is chosen: to propose anything
+        // there, even a no-op, would be a second value for the slot. In the labs' library nobody
+        // needs it; of a log somebody may, and then needs a checkpoint.
+        let forgotten = campaign.forgotten();
+        if self.config.holes == Holes::Left {
+            self.forget(forgotten);
+        }
         let known = if self.missing.is_some() { campaign.first() } else { self.below };
-        let first = known.max(self.forgotten).max(campaign.first());
+        let first = known.max(self.forgotten).max(forgotten).max(campaign.first());
+        self.missing = self.missing.filter(|missing| *missing >= first);
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
+        if self.config.holes == Holes::Filled && first > self.below {
+            // Our own learner must hear of it, also when there is nothing to propose.
+            let (ballot, progress) = (lead.ballot(), lead.progress());
+            let me = self.config.me.node;
+            out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
+        }
         self.lost = 0;
         self.attempts = 0;
         out.cancel_timer(Timer::Campaign);
@@ -444,6 +455,11 @@ impl Proposer {
             return;
         }
         self.highest = ballot;
+        self.step_down(out);
+    }
+
+    /// Follows whoever has the highest ballot heard of, or nobody if that is ours.
+    fn step_down(&mut self, out: &mut Out<Self>) {
         if !matches!(self.phase, Phase::Following) {
             self.lost += 1;
             self.drop_offers(out);
@@ -471,6 +487,16 @@ impl Proposer {
                     && ballot == lead.ballot()
                 {
                     lead.on_accepted(&self.config, from, round, out);
+                }
+            }
+            Answer::Forgotten { ballot, round, .. } => {
+                if let Phase::Leading(lead) = &mut self.phase
+                    && ballot == lead.ballot()
+                    && !lead.on_forgotten(&self.config, from, round, out)
+                {
+                    // Chosen without us: a higher ballot has been at work. Ours has no business
+                    // there any more, and our next one will be told what is forgotten.
+                    self.step_down(out);
                 }
             }
             Answer::Confirmed { ballot, id } => {
@@ -536,10 +562,14 @@ impl Proposer {
         }
     }
 
-    /// Nobody needs what is below any more: nothing is to be wished for there.
+    /// What is below is not needed here any more: nothing is to be wished for there.
     fn forget(&mut self, below: Slot) {
         self.forgotten = self.forgotten.max(below);
         let forgotten = self.forgotten;
+        if self.config.holes == Holes::Filled {
+            self.below = self.below.max(forgotten);
+            self.missing = self.missing.filter(|missing| *missing >= forgotten);
+        }
         self.decided = self.decided.split_off(&forgotten);
         self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
     }

@@ -361,6 +361,24 @@ impl Lead {
         self.drop_rounds(config);
     }
 
+    /// An acceptor has forgotten a slot of a round, so that slot is chosen. False if we do not know
+    /// the round to be: then it was chosen in another ballot.
+    pub(crate) fn on_forgotten(
+        &mut self,
+        config: &Config,
+        from: NodeId,
+        round: Round,
+        out: &mut Out<Proposer>,
+    ) -> bool {
+        // A round that is not kept any more is chosen.
+        let chosen = self.rounds.get(&round).is_none_or(|sent| sent.chosen);
+        if chosen || config.holes == Holes::Left {
+            self.on_accepted(config, from, round, out);
+            return true;
+        }
+        false
+    }
+
     /// Moves up what is chosen without gaps; says so to who waits, on the next Accept if there is
     /// one, else by itself.
     fn advance(&mut self, config: &Config, out: &mut Out<Proposer>) {
@@ -429,7 +447,7 @@ impl Lead {
         for sent in self.rounds.values_mut().filter(|sent| sent.chosen) {
             sent.entries.retain(|(slot, _)| *slot >= below);
             if sent.entries.is_empty() {
-                // Everybody has its effect.
+                // Whoever still needs it will ask for it, and be told how to get it.
                 sent.votes.extend(members.iter().copied());
             }
         }
