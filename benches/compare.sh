@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Quorate, etcd and Redis on this machine: puts and linearizable gets, in turns.
+# Quorate on both engines, etcd and Redis on this machine: puts and linearizable gets, in turns.
 #
-#   benches/compare.sh                 all of it, about 10 minutes
+#   benches/compare.sh                 all of it, about 15 minutes
 #   CLIENTS="1 64" benches/compare.sh  some of it
 #
-# Three etcd members and three Quorate nodes, data on disk, fsync on, each with its own defaults;
+# Three etcd members and three Quorate nodes per engine, data on disk, fsync on, each with its own defaults;
 # one Redis with appendonly yes and appendfsync always, not replicated, for scale. 100,000 keys of
 # 16 bytes are filled in before, values have 256 bytes. Clients are a closed loop, spread over all
 # nodes. The systems take turns (A B C A B C ..), so that a slow minute of the machine meets all of
@@ -22,7 +22,7 @@ seconds=${SECONDS_EACH:-5}
 warmup=${WARMUP:-1}
 keys=${KEYS:-100000}
 value_size=${VALUE_SIZE:-256}
-systems=${SYSTEMS:-quorate etcd redis}
+systems=${SYSTEMS:-paxos raft etcd redis}
 workloads=${WORKLOADS:-put get}
 
 has() { [[ " $systems " == *" $1 "* ]]; }
@@ -44,14 +44,14 @@ start_redis() {
   wait_for 30 "redis" $quorate status --node "127.0.0.1:$redis_port"
 }
 
-for system in $systems; do "start_$system"; done
+for system in $systems; do start "$system"; done
 
 # load SYSTEM OPTIONS...: one run; JSON.
 load() {
   local system=$1
   shift
   case $system in
-    quorate) $quorate bench --json --node "$quorate_nodes" "$@" ;;
+    paxos | raft) $quorate bench --json --node "${quorate_nodes[$system]}" "$@" ;;
     redis) $quorate bench --json --node "127.0.0.1:$redis_port" "$@" ;;
     etcd) $etcd_load --json --node "$etcd_urls" "$@" ;;
   esac 2>>"$work/load.log"
@@ -61,7 +61,9 @@ load() {
 cpu() {
   local pids=
   case $1 in
-    quorate) pids=${quorate_pids[*]} ;;
+    paxos | raft)
+      pids="${quorate_pids[$1,1]} ${quorate_pids[$1,2]} ${quorate_pids[$1,3]}"
+      ;;
     redis) pids=$redis_pid ;;
     etcd) pids=${etcd_pids[*]} ;;
   esac
@@ -112,7 +114,9 @@ for workload in $workloads; do
   for system in $systems; do
     head+=" $system ${workload}s/s | p50 | p99 | CPU |" rule+="--:|--:|--:|--:|"
   done
-  has quorate && has etcd && head+=" quorate/etcd: ${workload}s/s | p50 |" rule+="--:|--:|"
+  for system in paxos raft; do
+    has $system && has etcd && head+=" $system/etcd: ${workload}s/s | p50 |" rule+="--:|--:|"
+  done
   printf '%s\n%s\n' "$head" "$rule"
   for clients in $clients_list; do
     line="| $clients |"
@@ -124,8 +128,11 @@ for workload in $workloads; do
       line+=" $median [$low-$high] | $p50 | $p99 | $cost |"
       declare "ops_$system=$median" "p50_$system=$p50"
     done
-    has quorate && has etcd && line+=$(awk "BEGIN { printf \" %.2f | %.2f |\", \
-      $ops_quorate / $ops_etcd, $p50_quorate / $p50_etcd }")
+    for system in paxos raft; do
+      ops=ops_$system p50=p50_$system
+      has $system && has etcd && line+=$(awk "BEGIN { printf \" %.2f | %.2f |\", \
+        ${!ops} / $ops_etcd, ${!p50} / $p50_etcd }")
+    done
     echo "$line"
   done
 done

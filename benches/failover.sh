@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How long writes stop when the node that leads is killed (kill -9) under 16 clients: Quorate and
-# etcd in turns, three nodes each, data on disk. Shown is the longest time within a run in which no
+# How long writes stop when the node that leads is killed (kill -9) under 16 clients: Quorate on
+# both engines and etcd in turns, three nodes each, data on disk. Shown is the longest time within a run in which no
 # write of any client was acknowledged: median, lowest, highest, and all of them.
 #
 # A process that is killed closes its connections, which the others see at once. HOW=STOP freezes
@@ -12,23 +12,23 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 runs=${RUNS:-10}
 clients=${CLIENTS:-16}
-systems=${SYSTEMS:-quorate etcd}
+systems=${SYSTEMS:-paxos raft etcd}
 how=${HOW:-KILL}
 
 [[ $systems != *etcd* ]] || need etcd etcd-server
 build
 make_work
-for system in $systems; do "start_$system"; done
+for system in $systems; do start "$system"; done
 
-# Each sets victim, the node's number, and sends it the signal.
-strike_quorate() {
-  victim=$(quorate_leader) || die "no node leads"
-  kill -s "$how" "${quorate_pids[$victim]}"
-}
-
-strike_etcd() {
-  victim=$(etcd_leader) || die "no etcd member leads"
-  kill -s "$how" "${etcd_pids[$victim]}"
+# strike SYSTEM: sets victim, the node's number, and sends it the signal.
+strike() {
+  if is_engine "$1"; then
+    victim=$(quorate_leader "$1") || die "no node leads"
+    kill -s "$how" "${quorate_pids[$1,$victim]}"
+  else
+    victim=$(etcd_leader) || die "no etcd member leads"
+    kill -s "$how" "${etcd_pids[$victim]}"
+  fi
 }
 
 # bury PID: until the process is gone; it may not be our own child.
@@ -44,27 +44,27 @@ is_gone() {
     { grep -q '^State:.*Z' "/proc/$1/status" && grep -q '^Threads:.*\b1$' "/proc/$1/status"; }
 }
 
-revive_quorate() {
-  bury "${quorate_pids[$victim]}"
-  $quorate node --config "$work/quorate/n$victim/node.toml" >>"$work/quorate-n$victim.log" 2>&1 &
-  quorate_pids[$victim]=$!
-  pids+=($!)
-  wait_for 30 "node $victim" $quorate status --debug "${quorate_debugs[$victim]}"
-}
-
-revive_etcd() {
-  bury "${etcd_pids[$victim]}"
-  start_etcd_member "$victim"
-  wait_for 30 "member $victim" etcd_is_healthy "$victim"
+# revive SYSTEM: starts the victim again.
+revive() {
+  if is_engine "$1"; then
+    bury "${quorate_pids[$1,$victim]}"
+    start_quorate_node "$1" "$victim"
+    wait_for 30 "node $victim" $quorate status --debug "${quorate_debugs[$1,$victim]}"
+  else
+    bury "${etcd_pids[$victim]}"
+    start_etcd_member "$victim"
+    wait_for 30 "member $victim" etcd_is_healthy "$victim"
+  fi
 }
 
 load() {
   local system=$1
   shift
-  case $system in
-    quorate) $quorate bench --json --node "$quorate_nodes" "$@" ;;
-    etcd) $etcd_load --json --node "$etcd_urls" "$@" ;;
-  esac
+  if is_engine "$system"; then
+    $quorate bench --json --node "${quorate_nodes[$system]}" "$@"
+  else
+    $etcd_load --json --node "$etcd_urls" "$@"
+  fi
 }
 
 for ((run = 1; run <= runs; run++)); do
@@ -73,12 +73,12 @@ for ((run = 1; run <= runs; run++)); do
       >"$work/run.json" 2>>"$work/load.log" &
     loader=$!
     sleep 3
-    "strike_$system"
+    strike "$system"
     wait "$loader" || true
     pause=$(field longest_write_pause_ms <"$work/run.json")
     echo "$pause" >>"$work/$system.pauses"
     echo "run $run, $system: node $victim, SIG$how, no write for $pause ms" >&2
-    "revive_$system"
+    revive "$system"
     sleep 1
   done
 done

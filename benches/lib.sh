@@ -66,6 +66,16 @@ http_get() {
   ) 2>/dev/null
 }
 
+# http_post PORT PATH: the whole answer.
+http_post() {
+  (
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n' \
+      "$2" >&3
+    timeout 3 cat <&3
+  ) 2>/dev/null
+}
+
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
 wait_for() {
   local patience=$(($1 * 20)) what=$2
@@ -128,37 +138,50 @@ etcd_leader() {
   return 1
 }
 
-quorate_nodes=
-quorate_pids=()
-quorate_debugs=()
+# By system, which is an engine, paxos or raft; the others by system and node, from 1: raft,2.
+declare -A quorate_nodes quorate_pids quorate_debugs
 
-# Three nodes as anyone gets them; arrays are by node, from 1.
+is_engine() { [ "$1" = paxos ] || [ "$1" = raft ]; }
+
+# start_quorate ENGINE [OPTIONS...]: three nodes as anyone gets them.
 start_quorate() {
-  local out=$work/quorate.out ready i
-  $quorate local --json --dir "$work/quorate" --port 0 >"$out" 2>&1 &
+  local engine=$1 out=$work/$1.out ready i
+  shift
+  $quorate local --json --engine "$engine" --dir "$work/$engine" --port 0 "$@" >"$out" 2>&1 &
   pids+=($!)
   wait_for 60 "quorate local" grep -q '"event":"ready"' "$out"
   ready=$(grep '"event":"ready"' "$out")
-  quorate_nodes=$(grep -o '"resp":"[^"]*"' <<<"$ready" | cut -d'"' -f4 | paste -sd, -)
+  quorate_nodes[$engine]=$(grep -o '"resp":"[^"]*"' <<<"$ready" | cut -d'"' -f4 | paste -sd, -)
   i=1
   while read -r debug; do
-    quorate_debugs[$i]=$debug
+    quorate_debugs[$engine,$i]=$debug
     i=$((i + 1))
   done < <(grep -o '"debug":"[^"]*"' <<<"$ready" | cut -d'"' -f4)
   i=1
   while read -r pid; do
-    quorate_pids[$i]=$pid
+    quorate_pids[$engine,$i]=$pid
     i=$((i + 1))
   done < <(grep -o '"pid":[0-9]*' <<<"$ready" | cut -d: -f2)
 }
 
-# The node that leads, 1 to 3: what most nodes say.
+# quorate_leader ENGINE: the node that leads, 1 to 3: what most nodes say.
 quorate_leader() {
-  local leader
-  leader=$($quorate status --json --debug "$(IFS=,; echo "${quorate_debugs[*]:0}")" |
+  local leader debugs
+  debugs="${quorate_debugs[$1,1]},${quorate_debugs[$1,2]},${quorate_debugs[$1,3]}"
+  leader=$($quorate status --json --debug "$debugs" |
     grep -o '"leader":[0-9]*' | sort | uniq -c | sort -n | tail -1 | sed 's/.*://') || return
   [ -n "$leader" ] && echo "$leader"
 }
+
+# start_quorate_node ENGINE NODE: again, after it has ended.
+start_quorate_node() {
+  $quorate node --config "$work/$1/n$2/node.toml" >>"$work/$1-n$2.log" 2>&1 &
+  quorate_pids[$1,$2]=$!
+  pids+=($!)
+}
+
+# start SYSTEM: paxos, raft or etcd.
+start() { if is_engine "$1"; then start_quorate "$1"; else "start_$1"; fi; }
 
 # field NAME < JSON: a number.
 field() { sed -n "s/.*\"$1\":\\([0-9.]*\\).*/\\1/p"; }

@@ -76,9 +76,9 @@ impl Failure {
         Failure::new(Kind::Usage, text)
     }
 
-    /// The same failure, said as JSON when `json`.
+    /// The same failure, said as JSON when `json`, unless it was said already.
     pub(crate) fn in_json(mut self, json: bool) -> Failure {
-        if json {
+        if json && self.how == How::Text {
             self.how = How::Json;
         }
         self

@@ -1,8 +1,9 @@
-//! The `quorate` binary: nodes, a local cluster of them, a client, a bench.
+//! The `quorate` binary: nodes, a local cluster of them, a client, a bench, a judge.
 //!
 //! Every subcommand has its file. Human output is the default, `--json` is there on each.
 
 mod bench;
+mod check;
 mod clock;
 mod crash;
 mod exit;
@@ -62,6 +63,9 @@ enum Command {
     /// Measure throughput and latency
     #[command(after_help = exit::HELP)]
     Bench(bench::Args),
+    /// Judge whether a recorded history is linearizable
+    #[command(after_help = check::HELP)]
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Crash(args) => crash::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

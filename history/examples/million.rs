@@ -1,7 +1,8 @@
 //! Generates a history of a million operations on a thousand keys by 64 clients, has it judged, and
 //! says how long that took.
 //!
-//! `cargo run --release -p quorate-history --example million [OPERATIONS] [KEYS]`
+//! `cargo run --release -p quorate-history --example million [OPERATIONS] [KEYS] [FILE]`, which also
+//! leaves the history in FILE, for `quorate check`.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -93,7 +94,8 @@ fn now() -> Instant {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut numbers = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut numbers = arguments.iter().take(2).map(|argument| argument.parse::<u64>());
     let operations = numbers.next().transpose()?.unwrap_or(1_000_000);
     let keys = numbers.next().transpose()?.unwrap_or(1_000).max(1);
 
@@ -105,6 +107,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut file = Vec::new();
     write(&history, &mut file)?;
     println!("written as {} MiB in {:.2?}", file.len() >> 20, start.elapsed());
+    if let Some(path) = arguments.get(2) {
+        std::fs::write(path, &file)?;
+    }
 
     let start = now();
     let history = read(file.as_slice())?;

@@ -6,6 +6,7 @@
 //! configurations a search remembers share one, and a good history is called wrong for it, has a
 //! chance far below that of the memory having failed.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -103,19 +104,50 @@ pub fn check_within(history: &History, budget: Budget) -> Verdict {
 /// Judges a history within a budget and for as long as the caller wishes, who is asked every few
 /// thousand steps and may look at a clock.
 pub fn check_while(history: &History, budget: Budget, go_on: &mut dyn FnMut() -> bool) -> Verdict {
+    check_watched(history, budget, &mut |_| go_on())
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How many keys have a verdict, or have been put off as too hard for a first round.
+    pub keys_seen: usize,
+    /// How many there are.
+    pub keys: usize,
+}
+
+/// As [`check_while`], and tells the caller how far it is: every few thousand steps and after every
+/// key.
+pub fn check_watched(
+    history: &History,
+    budget: Budget,
+    go_on: &mut dyn FnMut(Progress) -> bool,
+) -> Verdict {
     let mut by_key: BTreeMap<&[u8], Vec<&Operation>> = BTreeMap::new();
     for op in &history.ops {
         by_key.entry(&op.key).or_default().push(op);
     }
-    let mut meter = Meter { steps: budget.steps, configurations: budget.configurations, go_on };
+    let (keys, seen) = (by_key.len(), Cell::new(0));
+    let mut tell = || go_on(Progress { keys_seen: seen.get(), keys });
+    let (steps, configurations) = (budget.steps, budget.configurations);
+    let mut meter = Meter { steps, configurations, go_on: &mut tell };
     let mut doubts: Vec<(&[u8], Reason)> = Vec::new();
     // A first round in which no hard key can use up what the others need, then a second.
     let share = (budget.steps / 2) / (by_key.len() as u64).max(1);
+    let mut stopped = None;
     for (key, ops) in &by_key {
         match judge_with_share(ops, share, &mut meter) {
             Judgement::Linearizable => {}
             Judgement::Violation => return Verdict::Violation(window::find(ops)),
+            Judgement::Unknown(Reason::Stopped) => stopped = Some(*key),
             Judgement::Unknown(reason) => doubts.push((key, reason)),
+        }
+        seen.set(seen.get() + 1);
+        if stopped.is_none() && !(meter.go_on)() {
+            stopped = by_key.keys().nth(seen.get()).or(doubts.first().map(|(key, _)| key)).copied();
+        }
+        if let Some(key) = stopped {
+            return Verdict::Unknown { key: key.into(), reason: Reason::Stopped };
         }
     }
     let mut unknown = None;
@@ -128,6 +160,9 @@ pub fn check_while(history: &History, budget: Budget, go_on: &mut dyn FnMut() ->
         match again {
             Judgement::Linearizable => {}
             Judgement::Violation => return Verdict::Violation(window::find(ops)),
+            Judgement::Unknown(Reason::Stopped) => {
+                return Verdict::Unknown { key: key.into(), reason: Reason::Stopped };
+            }
             Judgement::Unknown(reason) => {
                 unknown.get_or_insert(Verdict::Unknown { key: key.into(), reason });
             }

@@ -79,7 +79,9 @@ pub mod record;
 mod search;
 pub mod window;
 
-pub use check::{Budget, Reason, Verdict, check, check_while, check_within};
+pub use check::{
+    Budget, Progress, Reason, Verdict, check, check_watched, check_while, check_within,
+};
 pub use operation::{Blob, History, Input, Operation, Outcome, Output};
 pub use record::{ReadError, Recorder, read, write};
 pub use window::Window;

@@ -43,6 +43,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::operation::{Blob, History, Input, Operation, Outcome, Output};
 
+/// The longest line that is read: 256 MiB, far above what the store takes in one operation.
+pub const LINE_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes as they stand in a line.
 #[derive(Clone, Debug)]
 struct Data(Blob);
@@ -354,6 +357,17 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+    /// The last line has no end and is not whole: whoever wrote it was interrupted. The lines before
+    /// it are a history of their own, in which what was not answered is unknown.
+    CutOff {
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// A line is longer than [`LINE_BYTES_MAX`].
+    TooLong {
+        /// Which line, from 1.
+        line: usize,
+    },
     /// A line is not of the format, or contradicts the lines before it.
     Malformed {
         /// Which line, from 1.
@@ -367,6 +381,10 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReadError::Io { line, source } => write!(f, "line {line}: {source}"),
+            ReadError::CutOff { line } => write!(f, "line {line}: the file ends within it"),
+            ReadError::TooLong { line } => {
+                write!(f, "line {line}: longer than {LINE_BYTES_MAX} bytes")
+            }
             ReadError::Malformed { line, problem } => write!(f, "line {line}: {problem}"),
         }
     }
@@ -376,7 +394,9 @@ impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ReadError::Io { source, .. } => Some(source),
-            ReadError::Malformed { .. } => None,
+            ReadError::CutOff { .. } | ReadError::TooLong { .. } | ReadError::Malformed { .. } => {
+                None
+            }
         }
     }
 }
@@ -400,8 +420,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn on_line(&mut self, text: &str) -> Result<(), String> {
-        let mut line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    fn on_line(&mut self, mut line: Line) -> Result<(), String> {
         if line.t < self.last {
             return Err(format!("time goes back from {} to {}", self.last, line.t));
         }
@@ -447,18 +466,38 @@ impl Reader {
 }
 
 /// Reads a history. Operations that failed are left out; those without a completion are unknown.
+///
+/// # Errors
+/// The first line that is not as it should be, by its number.
 pub fn read<R: BufRead>(mut input: R) -> Result<History, ReadError> {
     let mut reader = Reader::default();
-    let mut text = String::new();
-    for line in 1.. {
+    let mut text = Vec::new();
+    for number in 1.. {
         text.clear();
-        let length = input.read_line(&mut text).map_err(|source| ReadError::Io { line, source })?;
+        let mut bounded = io::Read::take(&mut input, LINE_BYTES_MAX as u64 + 1);
+        let length = bounded.read_until(b'\n', &mut text);
+        let length = length.map_err(|source| ReadError::Io { line: number, source })?;
         if length == 0 {
             break;
         }
-        if !text.trim().is_empty() {
-            reader.on_line(&text).map_err(|problem| ReadError::Malformed { line, problem })?;
+        if length > LINE_BYTES_MAX {
+            return Err(ReadError::TooLong { line: number });
         }
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let line = serde_json::from_slice(&text).map_err(|error| {
+            if error.is_eof() && text.last() != Some(&b'\n') {
+                return ReadError::CutOff { line: number };
+            }
+            // The number that the error has is that of the only line it was given.
+            let what = error.to_string();
+            let what = what.split(" at line 1 ").next().unwrap_or_default();
+            let problem = format!("{what} (column {})", error.column());
+            ReadError::Malformed { line: number, problem }
+        })?;
+        let taken = reader.on_line(line);
+        taken.map_err(|problem| ReadError::Malformed { line: number, problem })?;
     }
     let drafts = reader.drafts.into_iter();
     Ok(History { ops: drafts.filter(|draft| !draft.is_void).map(|draft| draft.op).collect() })

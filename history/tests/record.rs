@@ -3,7 +3,9 @@
 mod notation;
 mod random;
 
-use quorate_history::{History, Input, Operation, Outcome, Output, Recorder, read, write};
+use quorate_history::{
+    History, Input, Operation, Outcome, Output, ReadError, Recorder, read, write,
+};
 use random::{Chance, Mix};
 
 fn lines(history: &History) -> String {
@@ -188,7 +190,33 @@ fn a_wrong_line_is_named_with_its_fault() {
 }
 
 #[test]
-fn bytes_that_are_not_text_are_an_error_of_the_file() {
-    let error = read(b"{\"t\":\xff}".as_slice()).unwrap_err().to_string();
-    assert!(error.starts_with("line 1: "), "{error}");
+fn bytes_that_are_not_text_are_an_error_of_their_line() {
+    let error = read(b"\n{\"t\":\xff}\n".as_slice()).unwrap_err().to_string();
+    assert!(error.starts_with("line 2: "), "{error}");
+    let text = b"{\"t\":1,\"client\":1,\"op\":1,\"e\":\"invoke\",\"f\":\"get\",\"key\":\"\xff\"}\n";
+    let error = read(text.as_slice()).unwrap_err().to_string();
+    assert!(error.starts_with("line 1: ") && error.contains("column"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_says_so_or_is_a_shorter_history() {
+    let whole = lines(&notation::history("1: [put \u{e9}] [get \u{e9}]\n2: [append b]"));
+    let (mut cut_off, mut shorter) = (0, 0);
+    for end in 0..=whole.len() {
+        let line = whole.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1;
+        match read(&whole.as_bytes()[..end]) {
+            Ok(history) => {
+                let at_an_end = end == 0 || whole.as_bytes()[end - 1] == b'\n';
+                let only_the_end_is_missing = whole.as_bytes().get(end) == Some(&b'\n');
+                assert!(at_an_end || only_the_end_is_missing, "cut at {end}: {history:?}");
+                shorter += 1;
+            }
+            Err(ReadError::CutOff { line: found }) => {
+                assert_eq!(found, line);
+                cut_off += 1;
+            }
+            Err(error) => panic!("cut at {end}: {error}"),
+        }
+    }
+    assert!(cut_off > 100 && shorter >= 10, "{cut_off} and {shorter}");
 }

@@ -5,7 +5,8 @@ mod random;
 
 use notation::history;
 use quorate_history::{
-    Budget, History, Operation, Reason, Verdict, Window, check, check_while, check_within,
+    Budget, History, Operation, Reason, Verdict, Window, check, check_watched, check_while,
+    check_within,
 };
 use random::{Chance, Mix};
 
@@ -47,6 +48,22 @@ fn the_caller_may_stop_a_check() {
     });
     assert!(matches!(verdict, Verdict::Unknown { reason: Reason::Stopped, .. }), "{verdict}");
     assert_eq!(questions, 3);
+}
+
+#[test]
+fn the_caller_is_told_how_far_the_check_is() {
+    let history = history("1: [a: put 1] [b: put 2] [c: get -]");
+    let mut seen = vec![];
+    let verdict = check_watched(&history, Budget::default(), &mut |progress| {
+        seen.push((progress.keys_seen, progress.keys));
+        progress.keys_seen < 2
+    });
+    assert_eq!(seen, [(1, 3), (2, 3)]);
+    let Verdict::Unknown { key, reason: Reason::Stopped } = verdict else { panic!("{verdict}") };
+    assert_eq!(&key[..], b"c", "the first key that nobody looked at");
+    // Told to stop when everything is known already: then it is known.
+    let verdict = check_watched(&history, Budget::default(), &mut |p| p.keys_seen < p.keys);
+    assert_eq!(verdict, Verdict::Linearizable);
 }
 
 #[test]

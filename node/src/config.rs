@@ -21,6 +21,11 @@ pub enum Engine {
     Raft,
 }
 
+impl Engine {
+    /// All of them.
+    pub const ALL: [Engine; 2] = [Engine::Paxos, Engine::Raft];
+}
+
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -9,6 +10,7 @@ use quorate_protocol::{
     GroupId, Member, Name, NodeId, Role as RoleName,
     log::{Event, Request},
 };
+use quorate_raft::Message as ToRaft;
 use quorate_raft::{Limits as RaftLimits, Timing as RaftTiming};
 use quorate_rsm::Config as RsmConfig;
 use quorate_stage::{Mailbox, Node, Outlet, Port, Transport};
@@ -37,6 +39,8 @@ pub struct GroupConfig {
     pub raft_limits: RaftLimits,
     /// Patience of a Raft peer.
     pub raft_timing: RaftTiming,
+    /// Patience and bounds of the courier.
+    pub courier: CourierConfig,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -49,7 +53,7 @@ impl GroupConfig {
         group: GroupId,
         me: Member,
         nodes: Vec<NodeId>,
-        checkpoint: PathBuf,
+        checkpoints: PathBuf,
         lossy: bool,
     ) -> Self {
         let ms = Duration::from_millis;
@@ -77,7 +81,12 @@ impl GroupConfig {
             resend_after: if lossy { 1 } else { 5 },
             hurry: (ms(20), ms(40)),
         };
-        let rsm = RsmConfig::new(checkpoint);
+        let courier = CourierConfig {
+            patience: if lossy { ms(100) } else { ms(1000) },
+            pin: Duration::from_secs(30),
+            part_bytes: PART_BYTES,
+        };
+        let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
             group,
             me,
@@ -88,6 +97,7 @@ impl GroupConfig {
             learner_timing,
             raft_limits: RaftLimits::default(),
             raft_timing,
+            courier,
             rsm,
         }
     }
@@ -108,6 +118,10 @@ pub struct Engine {
     pub log: Outlet<Request>,
     /// Hears whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// The peer, if the engine is Raft: for whoever looks into it, or changes the group.
+    pub raft: Option<Mailbox<ToRaft>>,
+    /// Answers how many bytes of log are kept.
+    pub bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_acceptor::{AcceptorActor, Wiring as AcceptorWiring};
+use quorate_acceptor::{AcceptorActor, Message as ToAcceptor, Wiring as AcceptorWiring};
 use quorate_learner::{
     Holes, Learner, LearnerActor, Message as ToLearner, Wiring as LearnerWiring,
 };
@@ -40,17 +40,21 @@ pub(crate) fn engine(
     journal: &Mailbox<JournalMessage>,
     events: Outlet<Event>,
 ) -> Engine {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { acceptor, proposer, learner, ports, aborts } =
         roles(node, config, Holes::Filled, transport, journal, Some(events));
     let to = proposer.clone();
     let links = Outlet::from_fn(move |from, (node, up)| {
         let message = if up { ToProposer::LinkUp(node) } else { ToProposer::LinkDown(node) };
         to.send(from, message);
     });
-    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, ports, aborts }
+    let bytes =
+        Outlet::from_fn(move |from, reply| acceptor.send(from, ToAcceptor::AskBytes(reply)));
+    let (proposals, log) = (proposer.outlet(), learner.outlet());
+    Engine { proposals, log, links, raft: None, bytes, ports, aborts }
 }
 
 struct Roles {
+    acceptor: Mailbox<ToAcceptor>,
     proposer: Mailbox<ToProposer>,
     learner: Mailbox<ToLearner>,
     ports: Ports,
@@ -112,7 +116,7 @@ fn roles(
             ProposerActor::new(Proposer::new(proposer_config.clone()), wiring.clone())
         }),
     );
-    Roles { proposer, learner, ports, aborts }
+    Roles { acceptor, proposer, learner, ports, aborts }
 }
 
 /// The labs' Paxos library on this node: instances, no log.
@@ -122,7 +126,7 @@ pub fn library(
     transport: &Arc<dyn Transport>,
     journal: &Mailbox<JournalMessage>,
 ) -> Library {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { proposer, learner, ports, aborts, .. } =
         roles(node, config, Holes::Left, transport, journal, None);
     Library { proposer, learner, ports, aborts }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_persistence::JournalMessage;
 use quorate_protocol::{Configuration, Role as RoleName, log::Event};
-use quorate_raft::{Config, Message, RaftActor, Wiring};
+use quorate_raft::{Config, Message, RaftActor, Status, Wiring};
 use quorate_stage::{Mailbox, Node, Outlet, Peers, Transport, seat};
 
 use crate::{
@@ -40,6 +40,13 @@ pub(crate) fn engine(
     let links = Outlet::from_fn(move |from, (node, up)| {
         to.send(from, if up { Message::LinkUp(node) } else { Message::LinkDown(node) });
     });
+    let to = mailbox.clone();
+    let bytes = Outlet::from_fn(move |from, reply: Outlet<u64>| {
+        let reply = Outlet::from_fn(move |from, status: Status| {
+            reply.send(from, status.log_bytes);
+        });
+        to.send(from, Message::AskStatus(reply));
+    });
     let (proposals, log) = (mailbox.outlet(), mailbox.outlet());
-    Engine { proposals, log, links, ports, aborts: vec![abort] }
+    Engine { proposals, log, links, raft: Some(mailbox), bytes, ports, aborts: vec![abort] }
 }

@@ -25,6 +25,7 @@ impl Effects<Acceptor> for Wiring {
         match outbound {
             Outbound::Answer(node, answer) => self.proposers.send(me, node, answer),
             Outbound::Report(report) => self.learner.send(me, report),
+            Outbound::Bytes(reply, bytes) => reply.send(me, bytes),
         }
     }
 }
