@@ -109,3 +109,9 @@ fn hours(engine: Engine) {
 fn hours_of_paxos() {
     hours(Engine::Paxos);
 }
+
+/// Raft.
+#[test]
+fn hours_of_raft() {
+    hours(Engine::Raft);
+}

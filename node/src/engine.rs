@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use quorate_courier::Timing as CourierTiming;
+use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -39,8 +39,8 @@ pub struct GroupConfig {
     pub raft_limits: RaftLimits,
     /// Patience of a Raft peer.
     pub raft_timing: RaftTiming,
-    /// Patience of the courier.
-    pub courier_timing: CourierTiming,
+    /// Patience and bounds of the courier.
+    pub courier: CourierConfig,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -81,9 +81,10 @@ impl GroupConfig {
             resend_after: if lossy { 1 } else { 5 },
             hurry: (ms(20), ms(40)),
         };
-        let courier_timing = CourierTiming {
+        let courier = CourierConfig {
             patience: if lossy { ms(100) } else { ms(1000) },
             pin: Duration::from_secs(30),
+            part_bytes: PART_BYTES,
         };
         let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
@@ -96,7 +97,7 @@ impl GroupConfig {
             learner_timing,
             raft_limits: RaftLimits::default(),
             raft_timing,
-            courier_timing,
+            courier,
             rsm,
         }
     }

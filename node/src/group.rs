@@ -53,9 +53,9 @@ pub fn replicated<M: StateMachine>(
         couriers: Peers::new(courier, transport.clone()),
         application: rsm.outlet(),
     };
-    let (me, nodes, timing) = (config.me.node, config.nodes.clone(), config.courier_timing);
+    let (me, nodes, bounds) = (config.me.node, config.nodes.clone(), config.courier);
     aborts.push(courier_seat.take(move |stage| {
-        let core = Courier::new(me, nodes.clone(), timing, stage.chance().number());
+        let core = Courier::new(me, nodes.clone(), bounds, stage.chance().number());
         CourierActor::new(core, couriers.clone(), stage)
     }));
     let rsm_config = config.rsm.clone();

@@ -19,7 +19,7 @@ use crate::{
 
 /// Bytes of a long request that are carried out, and synced, at one go: 4 MiB. Short requests, and
 /// the journal's syncs on the same disk, get their turn in between.
-const STEP_BYTES: u64 = 4 * 1024 * 1024;
+pub const STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// Long requests under way at one time. Each asker has few, about files of its own, and one about
 /// the same file takes the place of the former.
 const JOBS_MAX: usize = 64;
@@ -62,13 +62,14 @@ enum Step {
 /// Reads and replaces whole files.
 pub struct FilesActor {
     disk: Arc<dyn Disk>,
+    step_bytes: u64,
     jobs: VecDeque<Job>,
 }
 
 impl FilesActor {
-    /// The files of one node.
-    pub fn new(disk: Arc<dyn Disk>) -> Self {
-        FilesActor { disk, jobs: VecDeque::new() }
+    /// The files of one node. `step_bytes` is [`STEP_BYTES`], or less where steps are looked at.
+    pub fn new(disk: Arc<dyn Disk>, step_bytes: u64) -> Self {
+        FilesActor { disk, step_bytes, jobs: VecDeque::new() }
     }
 
     /// Begins a long request. If one step is all it takes, it is done when this returns.
@@ -127,7 +128,7 @@ impl FilesActor {
                 Sink::create(disk, path)?
             }
         };
-        let end = sink.len() + STEP_BYTES;
+        let end = sink.len() + self.step_bytes;
         while sink.len() < end {
             let Some(piece) = writer.next() else {
                 let bytes = sink.finish(disk)?;
@@ -157,7 +158,7 @@ impl FilesActor {
             reply.send(me, FileEvent::Read { id, found: false });
             return Ok(None);
         };
-        let end = cursor.offset() + STEP_BYTES;
+        let end = cursor.offset() + self.step_bytes;
         while cursor.offset() < end {
             let taken = match cursor.next_chunk(disk) {
                 // Removed meanwhile: nobody needs it any more.
@@ -206,7 +207,7 @@ impl FilesActor {
             Err(FileError::Disk(error)) => return Err(error.into()),
             Err(_) => return self.cut(path, 0, id, reply, me),
         };
-        let step_end = cursor.offset() + STEP_BYTES;
+        let step_end = cursor.offset() + self.step_bytes;
         while cursor.offset() < step_end {
             match cursor.next_chunk(disk) {
                 Ok(Some(_)) => {}
@@ -264,7 +265,7 @@ impl FilesActor {
             Err(FileError::Disk(error)) => return Err(error.into()),
             Err(_) => return wrong(),
         };
-        let step_end = cursor.offset() + STEP_BYTES;
+        let step_end = cursor.offset() + self.step_bytes;
         while cursor.offset() < step_end {
             match cursor.next_chunk(disk) {
                 Ok(Some(_)) => {}

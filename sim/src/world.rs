@@ -101,6 +101,11 @@ pub struct World {
 
 pub(crate) const GROUP: GroupId = GroupId(1);
 
+/// Bytes of a checkpoint that are written or read at one go, and that travel in one message: few, so
+/// that there is something in between.
+const STEP_BYTES: u64 = 4096;
+const PART_BYTES: usize = 3000;
+
 /// Where the checkpoints of the group lie on every disk.
 pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
 
@@ -365,6 +370,7 @@ impl World {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
         let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
         let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, true);
+        config.courier.part_bytes = PART_BYTES;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -402,7 +408,7 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
         // As a data directory does when it is opened. A disk that fails here fails below as well.
         let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
-        aborts.push(place.take(move |_| FilesActor::new(disk.clone())));
+        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES)));
         files
     }
 

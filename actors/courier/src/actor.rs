@@ -7,7 +7,7 @@ use quorate_protocol::{Core as _, Name, Never};
 use quorate_stage::{Driver, Effects, Ledger, Outlet, Peers, Role, Stage};
 
 use crate::{
-    core::{Courier, Outbound, PART_BYTES, Task, Timer},
+    core::{Courier, Outbound, Task, Timer},
     messages::{Event, Message},
 };
 
@@ -71,11 +71,11 @@ impl Hands {
             Task::Check { task, index } => {
                 FilesMessage::Ask { path: incoming(index), id: task, reply }
             }
-            Task::Read { task, index, offset } => FilesMessage::ReadPart {
+            Task::Read { task, index, offset, bytes_max } => FilesMessage::ReadPart {
                 path: checkpoint(index),
                 id: task,
                 offset,
-                bytes_max: PART_BYTES,
+                bytes_max,
                 reply,
             },
             Task::Remove(files) => {

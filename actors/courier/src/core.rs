@@ -20,14 +20,16 @@ const ASKERS_MAX: usize = 16;
 /// How often a source may leave a question open before another one is asked.
 const SILENT_MAX: u32 = 3;
 
-/// How long a courier waits.
+/// How long a courier waits, and how much it takes at one go.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub struct Config {
     /// For an answer, of another courier or of the files.
     pub patience: Duration,
     /// How long, and at most twice that, a checkpoint stays after somebody has asked for a part of
     /// it, though there is a newer one.
     pub pin: Duration,
+    /// Bytes in one part that is sent from here: [`PART_BYTES`], or less where parts are looked at.
+    pub part_bytes: usize,
 }
 
 /// What a courier asks to be woken for.
@@ -89,6 +91,8 @@ pub enum Task {
         index: u64,
         /// From which byte on.
         offset: u64,
+        /// How many bytes at most.
+        bytes_max: usize,
     },
     /// Remove these.
     Remove(Vec<Numbered>),
@@ -199,7 +203,7 @@ struct Serving {
 pub struct Courier {
     me: NodeId,
     nodes: Vec<NodeId>,
-    timing: Timing,
+    config: Config,
     /// The files have said what is there.
     listed: bool,
     /// Complete checkpoints.
@@ -223,12 +227,12 @@ pub struct Courier {
 impl Courier {
     /// A courier that does not know yet what is there, see [`Courier::start`]. `chance` is drawn
     /// at random: answers to questions of a former life must not look like answers to ours.
-    pub fn new(me: NodeId, nodes: Vec<NodeId>, timing: Timing, chance: u64) -> Self {
+    pub fn new(me: NodeId, nodes: Vec<NodeId>, config: Config, chance: u64) -> Self {
         let first = chance >> 1;
         Courier {
             me,
             nodes,
-            timing,
+            config,
             listed: false,
             here: BTreeSet::new(),
             incoming: BTreeSet::new(),
@@ -246,7 +250,7 @@ impl Courier {
     /// First words after a start, repeated until they are answered.
     pub fn start(&mut self, out: &mut Out<Self>) {
         out.send(Outbound::Files(Task::List));
-        out.set_timer(Timer::List, self.timing.patience, self.timing.patience * 2);
+        out.set_timer(Timer::List, self.config.patience, self.config.patience * 2);
     }
 
     /// Bytes here and in all, of what is being carried.
@@ -299,7 +303,7 @@ impl Courier {
     }
 
     fn arm_again(&self, out: &mut Out<Self>) {
-        out.set_timer(Timer::Again, self.timing.patience, self.timing.patience * 2);
+        out.set_timer(Timer::Again, self.config.patience, self.config.patience * 2);
     }
 
     /// Begins the transfer that is wanted, or goes on with one that was interrupted.
@@ -580,7 +584,8 @@ impl Courier {
         self.arm_pins(out);
         let task = self.task();
         self.serving.insert(from, Serving { task, number, index, offset });
-        out.send(Outbound::Files(Task::Read { task, index: index.0, offset }));
+        let (index, bytes_max) = (index.0, self.config.part_bytes);
+        out.send(Outbound::Files(Task::Read { task, index, offset, bytes_max }));
     }
 
     fn on_read(&mut self, id: u64, part: Option<(Bytes, Stamp)>, out: &mut Out<Self>) {
@@ -607,7 +612,7 @@ impl Courier {
     fn arm_pins(&mut self, out: &mut Out<Self>) {
         if !self.pins_armed {
             self.pins_armed = true;
-            out.set_timer(Timer::Pins, self.timing.pin, self.timing.pin);
+            out.set_timer(Timer::Pins, self.config.pin, self.config.pin);
         }
     }
 

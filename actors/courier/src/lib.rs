@@ -26,7 +26,7 @@
 //!     courier or either node: the length of the incoming file tells where, once its checksums
 //!     were found right so far.
 //! C4. Below the newest checkpoint that the application keeps, no file stays but those that
-//!     somebody has asked for within the last two periods of [`Timing::pin`], one for each asker,
+//!     somebody has asked for within the last two periods of [`Config::pin`], one for each asker,
 //!     and for one period after a start the one before the newest.
 //! C5. An answer counts only if it answers the last question: what is late or comes twice is
 //!     without effect.
@@ -44,6 +44,6 @@ mod actor;
 mod core;
 mod messages;
 
-pub use crate::core::{Courier, Outbound, PART_BYTES, Task, Timer, Timing};
+pub use crate::core::{Config, Courier, Outbound, PART_BYTES, Task, Timer};
 pub use actor::{CourierActor, Wiring};
 pub use messages::*;

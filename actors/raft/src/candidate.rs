@@ -51,12 +51,22 @@ impl Candidate {
     }
 }
 
+impl Shared {
+    /// Whether this peer may lead: as a voter, or while it is not known here that the others have
+    /// let it go. It may be the only one whose log is good enough for a leader (thesis, 4.2.2).
+    fn may_campaign(&self) -> bool {
+        let (newest, place) = self.log.configuration();
+        let former = self.log.configuration_at(place.before()).0;
+        newest.votes(self.me()) || (place > self.commit && former.votes(self.me()))
+    }
+}
+
 impl Peer {
     /// Asks whether a campaign could succeed. Nothing is remembered, and nobody's term moves: a
     /// peer that was cut off does not disturb the others when it comes back.
     pub(crate) fn pre_campaign(&mut self, out: &mut Out<Self>) {
         let me = self.shared.me();
-        if !self.shared.configuration().votes(me) {
+        if !self.shared.may_campaign() {
             return;
         }
         let votes = BTreeMap::from([(me, true)]);
@@ -75,7 +85,7 @@ impl Peer {
     /// ourselves.
     pub(crate) fn campaign(&mut self, transfer: bool, out: &mut Out<Self>) {
         let me = self.shared.me();
-        if !self.shared.configuration().votes(me) {
+        if !self.shared.may_campaign() {
             return;
         }
         let term = self.shared.term.next();

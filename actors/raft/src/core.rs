@@ -599,7 +599,12 @@ impl Peer {
             out.alarm(format!("the state at {saved} is of another log than ours"));
             return;
         }
-        // Section 7: the state came as a snapshot, and the log begins anew behind it.
+        // Section 7: the state came as a snapshot, and the log begins anew behind it. It may be of a
+        // term that has not been heard of here.
+        if Term(saved.term) > shared.term {
+            self.follow(Term(saved.term), None, out);
+        }
+        let shared = &mut self.shared;
         shared.log = Log::new(saved.clone());
         shared.commit = place;
         shared.next = shared.next.map(|next| next.max(saved.index.next()));

@@ -50,9 +50,11 @@ impl Peer {
         out: &mut Out<Self>,
     ) -> bool {
         if term < self.shared.term {
-            // So that it hears of our term, and steps down.
-            let result = Match::Through(Place(0));
-            out.send(to(from, Message::Appended { term: self.shared.term, round, result }));
+            // So that it hears of our term, and steps down. No round of this term is answered by
+            // that: should it lead this term when it hears of it, it must not take the round of
+            // its former lead for one of this.
+            let (term, result) = (self.shared.term, Match::Through(Place(0)));
+            out.send(to(from, Message::Appended { term, round: 0, result }));
             return false;
         }
         if term == self.shared.term && self.leads() {
