@@ -78,7 +78,7 @@ fn generic(row: Row) {
                 // Where nothing is lost nothing is sent again.
                 assert!(!is_exact || sum.maybe == 0, "{} ErrMaybe for nothing", sum.maybe);
             }
-            row.check_sizes(&world, TIMES);
+            row.check_sizes(&world, TIMES).await;
         }
         assert!(sum.ok > 0, "nothing was ever carried out");
         record.check();
@@ -184,7 +184,7 @@ fn speed(name: &'static str, maxraftstate: Option<u64>) {
         let mean = (world.elapsed() - began) / 1000;
         assert!(mean <= Duration::from_micros(33_300), "{mean:?} for a Put");
         check(&client, "x", "x 0 999 y", 1000).await;
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -237,7 +237,7 @@ fn test_one_partition_4b() {
         let got = got.expect("and succeeds");
         assert!(got == "16" || got == "15", "the Get was answered {got:?}");
         check(&all, "1", "15", last).await;
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -262,7 +262,7 @@ fn test_snapshot_rpc_4c() {
         world.sleep_ms(1000).await;
         client.put_at_least_once("b", "B", 0).await;
         // The majority has thrown away most of its log.
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
 
         // A majority that needs the server that lagged.
         world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
@@ -280,7 +280,7 @@ fn test_snapshot_rpc_4c() {
         for (key, value) in [("c", "C"), ("d", "D"), ("e", "E"), ("1", "1")] {
             check(&all, key, value, 1).await;
         }
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -297,7 +297,7 @@ fn test_snapshot_size_4c() {
             assert_eq!(client.put_at("x", "1", version + 1).await, Ok(()));
             check(&client, "x", "1", version + 2).await;
         }
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
         let size = world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });

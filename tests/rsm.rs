@@ -338,7 +338,7 @@ fn test_snapshot_4c() {
         }
         check_counter(&replicas, 100, 3).await;
         let world = replicas.world();
-        let size = world.log_size();
+        let size = replicas.log_size().await;
         assert!(size <= 2 * MAXRAFTSTATE, "{size} bytes of log");
         assert!(world.snapshot_size() > 0, "no snapshot");
         replicas.restart_all().await;

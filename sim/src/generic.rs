@@ -105,10 +105,10 @@ impl Row {
     ///
     /// # Panics
     /// If a bound is broken.
-    pub fn check_sizes(&self, world: &World, times: u64) {
+    pub async fn check_sizes(&self, world: &World, times: u64) {
         match self.maxraftstate {
             Some(max) => {
-                let size = world.log_size();
+                let size = world.log_size().await;
                 assert!(size <= times * max, "{}: {size} bytes of log, {times} x {max}", self.name);
             }
             None => {
