@@ -23,6 +23,7 @@ const RESEND_ROUNDS_MAX: usize = 16;
 const CONFIRMS_MAX: usize = 2;
 
 /// An Accept message that was sent.
+#[derive(Clone, Debug)]
 struct Sent {
     entries: Vec<Entry>,
     /// What the message said to be chosen.
@@ -34,7 +35,7 @@ struct Sent {
 }
 
 /// What is known of another member.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Peer {
     /// Through which round it was told that everything is chosen.
     told: Round,
@@ -47,6 +48,7 @@ struct Peer {
 }
 
 /// A question about our ballot, on behalf of reads.
+#[derive(Clone, Debug)]
 struct Confirm {
     asks: Vec<(NodeId, ProposalId)>,
     acks: BTreeSet<NodeId>,
@@ -54,6 +56,7 @@ struct Confirm {
 }
 
 /// A ballot that a majority has promised.
+#[derive(Clone, Debug)]
 pub(crate) struct Lead {
     ballot: Ballot,
     me: NodeId,
