@@ -228,7 +228,7 @@ async fn carry(desk: &Desk, file: &[u8]) -> bool {
 
 #[test]
 fn a_crash_after_every_operation_of_a_transfer_leaves_a_file_that_can_be_completed() {
-    let file = raw(&content(700_000));
+    let file = raw(&content(400_000));
     let mut points = 0;
     for operations in 0.. {
         let first = disk(4);
@@ -238,7 +238,7 @@ fn a_crash_after_every_operation_of_a_transfer_leaves_a_file_that_can_be_complet
             break;
         }
         points += 1;
-        for seed in 0..6 {
+        for seed in 0..4 {
             let disk = first.fork();
             disk.reseed(seed);
             match seed {
@@ -251,13 +251,13 @@ fn a_crash_after_every_operation_of_a_transfer_leaves_a_file_that_can_be_complet
             remove_leftovers(&disk, Path::new("/files")).unwrap();
             // A file under the name of a checkpoint is whole, whenever it was left.
             if disk.peek(Path::new(DONE)).is_some() {
-                assert_eq!(read_atomic(&disk, Path::new(DONE)).unwrap().unwrap(), content(700_000));
+                assert_eq!(read_atomic(&disk, Path::new(DONE)).unwrap().unwrap(), content(400_000));
             } else {
                 assert!(Desk::run(&disk, async |desk| carry(&desk, &file).await));
             }
             disk.crash();
             disk.restart();
-            assert_eq!(read_atomic(&disk, Path::new(DONE)).unwrap().unwrap(), content(700_000));
+            assert_eq!(read_atomic(&disk, Path::new(DONE)).unwrap().unwrap(), content(400_000));
             assert_eq!(disk.peek(Path::new(INCOMING)), None);
         }
     }
@@ -266,7 +266,7 @@ fn a_crash_after_every_operation_of_a_transfer_leaves_a_file_that_can_be_complet
 
 #[test]
 fn a_file_of_two_files_is_not_adopted() {
-    let (one, other) = (raw(&content(700_000)), raw(&vec![5; 700_000]));
+    let (one, other) = (raw(&content(400_000)), raw(&vec![5; 400_000]));
     let chunk = 12 + 8 + 256 * 1024;
     let mixture = [&one[..chunk], &other[chunk..]].concat();
     let disk = disk(5);
@@ -293,7 +293,7 @@ fn a_crash_after_every_operation_of_a_save_keeps_the_old_file_or_the_new_one() {
             desk.sleep().await;
             !desk.answered().is_empty()
         });
-        for seed in 0..6 {
+        for seed in 0..4 {
             let disk = first.fork();
             disk.reseed(seed);
             disk.crash();
