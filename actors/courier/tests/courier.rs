@@ -239,7 +239,7 @@ impl World {
             Event::Carried { done, .. } => Some(*done),
             _ => None,
         });
-        done.last().unwrap_or(0)
+        done.max().unwrap_or(0)
     }
 
     async fn sleep_ms(&self, ms: u64) {
