@@ -353,10 +353,10 @@ impl World {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
-        let disk = self.disk(node);
+        let disk = self.servers().contains(&node).then(|| self.disk(node));
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
-            if disk.is_stopped() {
+            if disk.as_ref().is_some_and(SimDisk::is_stopped) {
                 // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
                 return;
             }
