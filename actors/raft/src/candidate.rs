@@ -49,6 +49,15 @@ impl Candidate {
     fn has_won(&self, shared: &Shared) -> bool {
         shared.configuration().has_quorum(|node| self.votes.get(&node) == Some(&true))
     }
+
+    /// Whether it cannot win any more, as long as nobody comes back whose link is down.
+    fn has_lost(&self, shared: &Shared) -> bool {
+        let may_vote = |node: NodeId| match self.votes.get(&node) {
+            Some(granted) => *granted,
+            None => !shared.down.contains(&node),
+        };
+        !shared.configuration().has_quorum(may_vote)
+    }
 }
 
 impl Shared {
@@ -120,6 +129,10 @@ impl Peer {
                 true => self.campaign(false, out),
                 false => self.lead(out),
             }
+        } else if !pre_vote && candidate.has_lost(&self.shared) {
+            // Votes were split, which takes no timeout to see: again, after a pause by chance.
+            let (at_least, at_most) = self.shared.config.timing.hurry;
+            out.set_timer(Timer::Election, at_least, at_most);
         }
     }
 
