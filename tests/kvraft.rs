@@ -8,7 +8,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use quorate_protocol::NodeId;
-use quorate_sim::{Client, Record, Recorded, World, generic::Row};
+use quorate_sim::{Client, Record, Recorded, World, generic::Row, rows};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 3B.
@@ -112,24 +112,6 @@ fn linearizable(row: Row) {
         }
         record.check();
     });
-}
-
-macro_rules! rows {
-    ($($(#[$doc:meta])* $test:ident: $scenario:ident, $name:literal, $clerks:literal clerks,
-       $servers:literal servers, [$($is:ident),*], $maxraftstate:expr;)*) => {$(
-        $(#[$doc])*
-        #[test]
-        fn $test() {
-            $scenario(Row {
-                name: $name,
-                clerks: $clerks,
-                servers: $servers,
-                maxraftstate: $maxraftstate,
-                $($is: true,)*
-                ..Row::default()
-            });
-        }
-    )*};
 }
 
 rows! {
