@@ -253,7 +253,7 @@ mod tests {
             }
         }
         let mut origins = Origins::default();
-        origins.admit(ProposalId { node: NodeId(1), life: 5, seq: 1 }, 40);
+        origins.admit(ProposalId { node: NodeId(1), life: 5, seq: 1 }, false, 40);
         let configuration = Configuration::of([NodeId(1), NodeId(2), NodeId(3)]);
         let position = Position { index: Index(70), place: 70, term: 0, configuration };
         let machine = Text("some text of the machine".into());
@@ -319,7 +319,7 @@ mod tests {
         let writer = writer(books, state.machine.snapshot());
         state.scopes.entry(7).or_default().applied(1, 4, 4, "later".into(), 70);
         let id = ProposalId { node: NodeId(1), life: 5, seq: 2 };
-        Arc::make_mut(&mut state.origins).admit(id, 70);
+        Arc::make_mut(&mut state.origins).admit(id, false, 70);
         assert_eq!(writer.flatten().collect::<Vec<u8>>(), before);
         assert_ne!(bytes(&state), before);
     }
