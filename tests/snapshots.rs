@@ -25,8 +25,11 @@ const LOG_BYTES_MAX: u64 = 8 * 1024;
 /// Keys that are judged. Others only make the state larger.
 const KEYS: u64 = 4;
 
+/// A checkpoint is written in several steps and travels in several parts, so that there is something
+/// in between.
 fn options() -> Options {
-    Options { log_bytes_max: LOG_BYTES_MAX, ..Options::servers(3) }
+    let (step_bytes, part_bytes) = (4096, 3000);
+    Options { log_bytes_max: LOG_BYTES_MAX, step_bytes, part_bytes, ..Options::servers(3) }
 }
 
 /// Clients with unique values, and what they have seen.

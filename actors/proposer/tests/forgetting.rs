@@ -171,6 +171,32 @@ fn a_chosen_round_may_be_forgotten_by_who_has_not_accepted_it() {
     assert!(proposer.leads());
 }
 
+/// What phase 1 brought up is not accepted yet, what came after it is. The learner may know the
+/// former from another ballot, and then the latter is applied and acknowledged: a read has to wait
+/// for it.
+#[test]
+fn a_read_waits_for_what_is_chosen_behind_a_gap() {
+    let mut proposer = proposer();
+    say(&mut proposer, N1, Message::Log(Request::Propose(proposal(1))));
+    let ballot = proposer.highest();
+    say(&mut proposer, N1, promise(ballot, vec![(Slot(1), vote(Ballot::NONE, 7))], 0));
+    let said = say(&mut proposer, N2, promise(ballot, vec![], 0));
+    assert_eq!(accepts(&said), [(ballot, Round(1), vec![1]), (ballot, Round(2), vec![2])]);
+    for node in [N1, N2] {
+        say(&mut proposer, node, Message::Answer(Answer::Accepted { ballot, round: Round(2) }));
+    }
+    let id = ProposalId { node: N1, life: 1, seq: 1 };
+    let said = say(&mut proposer, N1, Message::Log(Request::ReadBarrier { id }));
+    let asked = said.iter().find_map(|said| match said {
+        Outbound::Acceptors(_, ToAcceptor::Confirm { id, .. }) => Some(*id),
+        _ => None,
+    });
+    let confirmed = Answer::Confirmed { ballot, id: asked.expect("it asks") };
+    say(&mut proposer, N1, Message::Answer(confirmed.clone()));
+    let said = say(&mut proposer, N3, Message::Answer(confirmed));
+    assert!(said.contains(&Outbound::Log(Event::Barrier { id, from: Index(3) })), "{said:?}");
+}
+
 fn learner() -> Learner {
     let ms = Duration::from_millis;
     let timing = LearnerTiming {
