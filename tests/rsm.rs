@@ -366,8 +366,9 @@ fn what_is_placed_once_is_applied_at_most_once() {
                     match replicas.submit(node, Command::Inc).await {
                         Some(Outcome::Done(sum)) => sums.push(sum),
                         Some(Outcome::NotPlaced) => {}
-                        // The last one says that its rsm has crashed.
-                        Some(Outcome::Displaced) | None => doubtful += 1,
+                        // Carried out, and the sum is not known any more; or it may be; or its rsm
+                        // has crashed.
+                        Some(Outcome::Forgotten | Outcome::Displaced) | None => doubtful += 1,
                         outcome => panic!("{outcome:?}, though nobody has stopped"),
                     }
                     world.sleep_ms(world.below(40)).await;

@@ -210,7 +210,8 @@ impl<M: StateMachine> RsmActor<M> {
         let later = self.own.split_off(&(through + 1));
         let covered = std::mem::replace(&mut self.own, later);
         let Some(machine) = &self.machine else { return };
-        for OwnBatch { command, waiters, .. } in covered.into_values() {
+        let once = self.once.take_covered(&self.origins);
+        for OwnBatch { command, waiters, .. } in covered.into_values().chain(once) {
             let Ok(batch) = rmp_serde::from_slice::<Batch<M::Command>>(&command) else { continue };
             let outcomes = batch.requests.into_iter().map(|request| {
                 let Request { client_id, serial, command, .. } = request;
