@@ -66,6 +66,16 @@ http_get() {
   ) 2>/dev/null
 }
 
+# http_post PORT PATH: the whole answer.
+http_post() {
+  (
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n' \
+      "$2" >&3
+    timeout 3 cat <&3
+  ) 2>/dev/null
+}
+
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
 wait_for() {
   local patience=$(($1 * 20)) what=$2

@@ -6,6 +6,7 @@ use std::{cell::Cell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use quorate_clerk::Outcome;
 use quorate_kvserver::{Op, Reply};
+use quorate_node::config::Engine;
 use quorate_protocol::{GroupId, Name, Role};
 use quorate_sim::{Client, Options, World, for_each_seed, run};
 use quorate_stage::{CrashMode, Node, Stats};
@@ -123,9 +124,19 @@ impl Load {
     }
 }
 
-fn options() -> Options {
-    // Small enough that checkpoints are made and the journal is trimmed all the time.
-    Options { log_bytes_max: 4096, ..Options::servers(3) }
+/// Small enough that checkpoints are made and the journal is trimmed all the time.
+const LOG_BYTES_MAX: u64 = 4096;
+
+fn options(engine: Engine, log_bytes_max: u64) -> Options {
+    Options { engine, log_bytes_max, ..Options::servers(3) }
+}
+
+/// A Raft peer that is away, or loses messages, must find what it lacks in the logs of the others.
+fn long_log(engine: Engine) -> u64 {
+    match engine {
+        Engine::Paxos => LOG_BYTES_MAX,
+        Engine::Raft => 16 * LOG_BYTES_MAX,
+    }
 }
 
 fn restarts(stats: &[Arc<Stats>]) -> u64 {
@@ -133,9 +144,13 @@ fn restarts(stats: &[Arc<Stats>]) -> u64 {
 }
 
 /// Crashes actors of one role, on servers (or clients) and at moments drawn from the seed.
-fn crashed(role: Role) {
-    for_each_seed(&format!("actors/{role}"), 1, |seed| {
-        run(seed, options(), async |world| {
+fn crashed(engine: Engine, role: Role) {
+    for_each_seed(&format!("actors/{engine}/{role}"), 1, |seed| {
+        let log_bytes_max = match role {
+            Role::Raft => long_log(engine),
+            _ => LOG_BYTES_MAX,
+        };
+        run(seed, options(engine, log_bytes_max), async |world| {
             world.start_all(false);
             let load = Load::begin(&world);
             let of_node = matches!(role, Role::Journal | Role::Files | Role::Clerk);
@@ -170,60 +185,75 @@ fn crashed(role: Role) {
     });
 }
 
+fn on_both(test: impl Fn(Engine)) {
+    test(Engine::Paxos);
+    test(Engine::Raft);
+}
+
 /// 200 crashes of acceptors.
 #[test]
 fn acceptor_crashes_200_times() {
-    crashed(Role::Acceptor);
+    crashed(Engine::Paxos, Role::Acceptor);
 }
 
 /// 200 crashes of proposers.
 #[test]
 fn proposer_crashes_200_times() {
-    crashed(Role::Proposer);
+    crashed(Engine::Paxos, Role::Proposer);
 }
 
 /// 200 crashes of learners.
 #[test]
 fn learner_crashes_200_times() {
-    crashed(Role::Learner);
+    crashed(Engine::Paxos, Role::Learner);
+}
+
+/// 200 crashes of Raft peers.
+#[test]
+fn raft_peer_crashes_200_times() {
+    crashed(Engine::Raft, Role::Raft);
 }
 
 /// 200 crashes of replicated state machines.
 #[test]
 fn rsm_crashes_200_times() {
-    crashed(Role::Rsm);
+    on_both(|engine| crashed(engine, Role::Rsm));
 }
 
 /// 200 crashes of key/value servers.
 #[test]
 fn kvserver_crashes_200_times() {
-    crashed(Role::KvServer);
+    on_both(|engine| crashed(engine, Role::KvServer));
 }
 
 /// 200 crashes of journals.
 #[test]
 fn journal_crashes_200_times() {
-    crashed(Role::Journal);
+    on_both(|engine| crashed(engine, Role::Journal));
 }
 
 /// 200 crashes of the keepers of files.
 #[test]
 fn files_crashes_200_times() {
-    crashed(Role::Files);
+    on_both(|engine| crashed(engine, Role::Files));
 }
 
 /// 200 crashes of clerks. What a clerk had under way is lost with it: nobody knows its fate, and
 /// still it is never applied twice.
 #[test]
 fn clerk_crashes_200_times() {
-    crashed(Role::Clerk);
+    on_both(|engine| crashed(engine, Role::Clerk));
 }
 
 /// Actors of every kind crash in the same run, so that recoveries meet each other.
 #[test]
 fn all_kinds_crash_together() {
-    for_each_seed("actors/all", 2, |seed| {
-        run(seed, options(), async |world| {
+    on_both(all_kinds_crash);
+}
+
+fn all_kinds_crash(engine: Engine) {
+    for_each_seed(&format!("actors/{engine}/all"), 2, |seed| {
+        run(seed, options(engine, long_log(engine)), async |world| {
             world.start_all(false);
             let load = Load::begin(&world);
             for _ in 0..CRASHES {
@@ -242,9 +272,9 @@ fn all_kinds_crash_together() {
 }
 
 /// Whole servers are killed at random moments, also all of them; what was not synced is lost.
-fn servers_killed(name: &str, unreliable: bool) {
-    for_each_seed(name, 2, |seed| {
-        run(seed, options(), async |world| {
+fn servers_killed(engine: Engine, name: &str, unreliable: bool) {
+    for_each_seed(&format!("actors/{engine}/{name}"), 2, |seed| {
+        run(seed, options(engine, long_log(engine)), async |world| {
             world.start_all(false);
             if unreliable {
                 world.net.set_unreliable(world.servers());
@@ -267,7 +297,10 @@ fn servers_killed(name: &str, unreliable: bool) {
             }
             load.end(&world).await;
             let checkpointed = world.disk_bytes() / 3;
-            assert!(checkpointed < 200_000, "{checkpointed} bytes per disk: nothing was trimmed");
+            assert!(
+                checkpointed < 200_000 + 4 * long_log(engine),
+                "{checkpointed} bytes per disk: nothing was trimmed"
+            );
         });
     });
 }
@@ -275,11 +308,11 @@ fn servers_killed(name: &str, unreliable: bool) {
 /// Servers are killed and started again, on a good network.
 #[test]
 fn servers_killed_at_random_moments() {
-    servers_killed("actors/kill", false);
+    on_both(|engine| servers_killed(engine, "kill", false));
 }
 
 /// Servers are killed and started again, on a network that loses and repeats.
 #[test]
 fn servers_killed_on_an_unreliable_network() {
-    servers_killed("actors/kill-unreliable", true);
+    on_both(|engine| servers_killed(engine, "kill-unreliable", true));
 }

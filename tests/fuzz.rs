@@ -20,6 +20,7 @@ use quorate_acceptor::{
 };
 use quorate_clerk::Message as ToClerk;
 use quorate_cluster::frame::{self, FRAME_BYTES_MAX, Frame, FrameError, Hello, Welcome};
+use quorate_courier::{Message as ToCourier, Part};
 use quorate_gateway::resp::{
     Decoder, Protocol, ProtocolError, Value,
     client::{AnswerDecoder, AnswerError, encode_command},
@@ -38,9 +39,10 @@ use quorate_persistence::{
 };
 use quorate_proposer::{Message as ToProposer, Wish};
 use quorate_protocol::{
-    GroupId, Incarnation, Member, Name, NodeId, Role,
-    log::{Proposal, ProposalId},
+    Configuration, GroupId, Incarnation, Member, Name, NodeId, Role,
+    log::{Index, Position, Proposal, ProposalId},
 };
+use quorate_raft::{Entry, Match, Message as ToRaft, Payload, Place, Record as RaftRecord, Term};
 use quorate_rsm::{Outcome, Request};
 use quorate_stage::{Class, Parcel};
 use serde::{Serialize, de::DeserializeOwned};
@@ -362,9 +364,76 @@ fn messages_to_learners() {
         ToLearner::Announce { ballot: ballot(), progress: progress() },
         ToLearner::Inform { ballot: ballot(), progress: progress() },
         ToLearner::Learn { from: Slot(1), below: Slot(1000) },
-        ToLearner::Taught { from: Slot(1), entries: entries() },
+        ToLearner::Taught { from: Slot(1), entries: entries(), forgotten: Slot(0) },
         ToLearner::Done { below: Slot(3) },
         ToLearner::DoneToo { heard: Slot(3), below: Slot(4) },
+    ]);
+}
+
+fn position() -> Position {
+    let configuration = Configuration {
+        voters: [1, 2, 3].map(NodeId).into(),
+        outgoing: [3, 4].map(NodeId).into(),
+        learners: [NodeId(9)].into(),
+    };
+    Position { index: Index(5), place: 7, term: 2, configuration }
+}
+
+fn raft_entries() -> Vec<Entry> {
+    let configuration = position().configuration;
+    [Payload::NoOp, Payload::Command(proposal(2)), Payload::Configuration(configuration)]
+        .map(|payload| Entry { term: Term(3), payload })
+        .into()
+}
+
+#[test]
+fn messages_to_raft_peers() {
+    let conflict = Match::Conflict {
+        prev_log_index: Place(7),
+        conflict_term: Some(Term(2)),
+        conflict_index: Place(3),
+    };
+    messages(vec![
+        ToRaft::RequestVote {
+            term: Term(4),
+            last_log_index: Place(7),
+            last_log_term: Term(3),
+            pre_vote: true,
+            transfer: false,
+        },
+        ToRaft::Vote { term: Term(4), pre_vote: false, granted: true },
+        ToRaft::AppendEntries {
+            term: Term(4),
+            prev_log_index: Place(7),
+            prev_log_term: Term(3),
+            entries: raft_entries(),
+            leader_commit: Place(6),
+            round: 1000,
+        },
+        ToRaft::Appended { term: Term(4), round: 9, result: Match::Through(Place(8)) },
+        ToRaft::Appended { term: Term(4), round: 9, result: conflict },
+        ToRaft::InstallSnapshot { term: Term(4), position: position(), round: 10 },
+        ToRaft::TimeoutNow { term: Term(4) },
+        ToRaft::Forward { wishes: vec![proposal(1)], barrier: Some(proposal(4).id) },
+        ToRaft::Barrier { id: proposal(4).id, from: Index(7) },
+    ]);
+}
+
+#[test]
+fn messages_to_couriers() {
+    let part = Part {
+        number: 3,
+        index: Index(9),
+        offset: 1 << 20,
+        total: 3 << 20,
+        sum: 0xdead_beef,
+        crc: 1,
+        bytes: Bytes::from_static(b"a part of a checkpoint"),
+    };
+    messages(vec![
+        ToCourier::Ask { number: 3, index: Index(9), having: Some(Index(8)), offset: 77 },
+        ToCourier::Part(part),
+        ToCourier::Gone { number: 3 },
     ]);
 }
 
@@ -414,6 +483,12 @@ fn records_of_a_journal_and_pins() {
         },
         Record::Promised(ballot()),
         Record::Voted { ballot: ballot(), round: Round(1), entries: entries(), through: Round(0) },
+    ]);
+    messages(vec![
+        RaftRecord::Standing { term: Term(3), voted_for: Some(NodeId(1)), base: position() },
+        RaftRecord::Voted { term: Term(4), voted_for: None },
+        RaftRecord::Appended { from: Place(8), entries: raft_entries() },
+        RaftRecord::Installed { base: position() },
     ]);
     messages(vec![vec![member(), Member { node: NodeId(1), ..member() }]]);
 }

@@ -1,4 +1,5 @@
-//! The rows that measure memory: PX-08 (2015 Lab 3A) and KV-03 (Lab 3B).
+//! The rows that measure memory: PX-08 (2015 Lab 3A), KV-03 (Lab 3B), and
+//! TestMemPutManyClientsReliable (6.5840 2026, Lab 2).
 //!
 //! They have a process of their own, whose allocator counts, and wait for each other. All servers
 //! of a world live in this one process, as in the labs. The simulated disks do too, which real
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use peak_alloc::PeakAlloc;
 use quorate_learner::Fate;
 use quorate_protocol::NodeId;
-use quorate_sim::{Client, Options, Peer, World, for_each_seed, run, wait_for};
+use quorate_sim::{Client, ENGINES, Options, Peer, PutError, World, for_each_seed, run, wait_for};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -126,6 +127,42 @@ fn kv_03_server_frees_log_memory() {
                 // Sharper than the row: hardly more than the live data, once on each server.
                 let live = 3 * 10 * VALUE_BYTES as u64;
                 assert!(after <= before + live * 5 / 4, "{before} to {after} bytes, {live} live");
+            });
+        }
+    });
+}
+
+/// TestMemPutManyClientsReliable: nothing is kept of a client, nor of a value that was replaced.
+#[test]
+fn test_mem_put_many_clients_reliable() {
+    const CLERKS: u64 = 20_000;
+    let _alone = alone();
+    for_each_seed("TestMemPutManyClientsReliable", 1, |seed| {
+        for engine in ENGINES {
+            // What of the log is kept in memory must not hide what is kept of clients.
+            let options = Options { engine, log_bytes_max: 16 * 1024, ..Options::servers(1) };
+            run(seed, options, async |world| {
+                world.start_all(false);
+                let value = "x".repeat(1000);
+                let put = async |version| {
+                    let clerk = Client::sessionless(&world, world.servers());
+                    let put = clerk.put_at("k", &value, version).await;
+                    clerk.end(&world);
+                    put
+                };
+                // As many clerks as later, in vain: whatever serves them has its size then.
+                for _ in 0..CLERKS {
+                    assert_eq!(put(1).await, Err(PutError::NoKey));
+                }
+                world.sleep_ms(1000).await;
+                let before = heap(&world);
+                for version in 0..CLERKS {
+                    assert_eq!(put(version).await, Ok(()));
+                }
+                world.sleep_ms(1000).await;
+                let after = heap(&world);
+                let allowed = before + 10 * CLERKS;
+                assert!(after <= allowed, "{before} to {after} bytes, {allowed} are allowed");
             });
         }
     });

@@ -42,8 +42,8 @@ pub(crate) struct Args {
     /// How many nodes [default: 3, or as many as DIR has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: Option<u16>,
-    /// What agrees on the log: paxos [default: paxos, or what DIR has]
-    #[arg(long, value_parser = engine)]
+    /// What agrees on the log: paxos or raft [default: paxos, or what DIR has]
+    #[arg(long)]
     engine: Option<Engine>,
     /// Where the nodes keep their data; resumed when it is there. Without it a fresh temporary
     /// directory is used, and removed at the end
@@ -68,13 +68,6 @@ pub(crate) struct Args {
     /// One JSON line for each event: starting, note, log, ready, node_exited, stopping, stopped
     #[arg(long)]
     json: bool,
-}
-
-fn engine(text: &str) -> Result<Engine, String> {
-    match text {
-        "paxos" => Ok(Engine::Paxos),
-        _ => Err("paxos is the one there is".into()),
-    }
 }
 
 /// Runs `quorate local`.

@@ -5,6 +5,7 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,11 +25,33 @@ pub enum Engine {
     /// Multi-Paxos.
     #[default]
     Paxos,
+    /// Raft.
+    Raft,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Engine; 2] = [Engine::Paxos, Engine::Raft];
 }
 
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("paxos")
+        f.write_str(match self {
+            Engine::Paxos => "paxos",
+            Engine::Raft => "raft",
+        })
+    }
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "paxos" => Ok(Engine::Paxos),
+            "raft" => Ok(Engine::Raft),
+            _ => Err(format!("`{text}` is not an engine; there are paxos and raft")),
+        }
     }
 }
 
@@ -187,6 +210,15 @@ impl NodeConfig {
             return invalid(text);
         }
         Ok(())
+    }
+
+    /// Which cluster, as its nodes and directories know it: the engine is a part of it, since no
+    /// engine understands what another one says or has written. Paxos came first and is not named.
+    pub fn cluster(&self) -> String {
+        match self.engine {
+            Engine::Paxos => self.cluster_id.clone(),
+            engine => format!("{} on {engine}", self.cluster_id),
+        }
     }
 
     /// The configuration as a file that [`NodeConfig::read`] understands.

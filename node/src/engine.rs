@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
@@ -9,11 +10,13 @@ use quorate_protocol::{
     GroupId, Member, Name, NodeId, Role as RoleName,
     log::{Event, Request},
 };
+use quorate_raft::Message as ToRaft;
+use quorate_raft::{Limits as RaftLimits, Timing as RaftTiming};
 use quorate_rsm::Config as RsmConfig;
 use quorate_stage::{Mailbox, Node, Outlet, Port, Transport};
 use tokio::task::AbortHandle;
 
-use crate::{config::Engine as Kind, paxos};
+use crate::{config::Engine as Kind, paxos, raft};
 
 /// What the actors of a group are told once.
 #[derive(Clone, Debug)]
@@ -32,6 +35,12 @@ pub struct GroupConfig {
     pub timing: Timing,
     /// Patience of the learner.
     pub learner_timing: LearnerTiming,
+    /// Bounds of a Raft peer.
+    pub raft_limits: RaftLimits,
+    /// Patience of a Raft peer.
+    pub raft_timing: RaftTiming,
+    /// Patience and bounds of the courier.
+    pub courier: CourierConfig,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
 }
@@ -44,7 +53,7 @@ impl GroupConfig {
         group: GroupId,
         me: Member,
         nodes: Vec<NodeId>,
-        checkpoint: PathBuf,
+        checkpoints: PathBuf,
         lossy: bool,
     ) -> Self {
         let ms = Duration::from_millis;
@@ -62,7 +71,22 @@ impl GroupConfig {
             done_after: ms(10),
             done_after_max: ms(2000),
         };
-        let rsm = RsmConfig::new(checkpoint);
+        // The labs want a leader soon, and few requests of it; over TCP a message takes well under
+        // a tenth of the shortest election timeout, also on a busy machine.
+        let raft_timing = RaftTiming {
+            heartbeat: if lossy { ms(50) } else { ms(100) },
+            election: if lossy { (ms(150), ms(300)) } else { (ms(300), ms(600)) },
+            linger: ms(5),
+            retry: if lossy { ms(100) } else { ms(250) },
+            resend_after: if lossy { 1 } else { 5 },
+            hurry: (ms(20), ms(40)),
+        };
+        let courier = CourierConfig {
+            patience: if lossy { ms(100) } else { ms(1000) },
+            pin: Duration::from_secs(30),
+            part_bytes: PART_BYTES,
+        };
+        let rsm = RsmConfig::new(checkpoints);
         GroupConfig {
             group,
             me,
@@ -71,6 +95,9 @@ impl GroupConfig {
             limits: Limits::default(),
             timing,
             learner_timing,
+            raft_limits: RaftLimits::default(),
+            raft_timing,
+            courier,
             rsm,
         }
     }
@@ -91,6 +118,10 @@ pub struct Engine {
     pub log: Outlet<Request>,
     /// Hears whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// The peer, if the engine is Raft: for whoever looks into it, or changes the group.
+    pub raft: Option<Mailbox<ToRaft>>,
+    /// Answers how many bytes of log are kept.
+    pub bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.
@@ -107,5 +138,6 @@ pub fn engine(
 ) -> Engine {
     match config.engine {
         Kind::Paxos => paxos::engine(node, config, transport, journal, events),
+        Kind::Raft => raft::engine(node, config, transport, journal, events),
     }
 }

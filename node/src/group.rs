@@ -1,8 +1,9 @@
-//! One replica of one group: its engine, its rsm, its server, wired together.
+//! One replica of one group: its engine, its courier, its rsm, its server, wired together.
 
 use std::sync::Arc;
 
 use quorate_clerk::Message as ToClerk;
+use quorate_courier::{Courier, CourierActor, Message as ToCourier, Wiring as CourierWiring};
 use quorate_kvserver::{KvServer, Message as ToKvServer, Served};
 use quorate_persistence::{FilesMessage, JournalMessage};
 use quorate_protocol::{GroupId, NodeId, Role as RoleName};
@@ -21,6 +22,8 @@ pub struct Group<M: StateMachine> {
     pub rsm: Mailbox<ToRsm<M>>,
     /// Tells the engine whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
+    /// Asks the engine how many bytes of log it keeps.
+    pub log_bytes: Outlet<Outlet<u64>>,
     /// Doors for messages of other nodes.
     pub ports: Ports,
     /// Ends its actors.
@@ -37,15 +40,29 @@ pub fn replicated<M: StateMachine>(
     files: &Mailbox<FilesMessage>,
 ) -> Group<M> {
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
-    let rsm = rsm_seat.mailbox();
-    let Engine { proposals, log, links, ports, mut aborts } =
+    let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
+    let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
+    let Engine { proposals, log, links, bytes, mut ports, mut aborts, .. } =
         engine(node, config, transport, journal, rsm.outlet());
-    let wiring = RsmWiring { proposals, log, files: files.outlet() };
+    ports.insert(courier.name(), courier.port());
+    let wiring =
+        RsmWiring { proposals, log, files: files.outlet(), courier: courier.outlet::<ToCourier>() };
+    let couriers = CourierWiring {
+        dir: config.rsm.checkpoints.clone(),
+        files: files.outlet(),
+        couriers: Peers::new(courier, transport.clone()),
+        application: rsm.outlet(),
+    };
+    let (me, nodes, bounds) = (config.me.node, config.nodes.clone(), config.courier);
+    aborts.push(courier_seat.take(move |stage| {
+        let core = Courier::new(me, nodes.clone(), bounds, stage.chance().number());
+        CourierActor::new(core, couriers.clone(), stage)
+    }));
     let rsm_config = config.rsm.clone();
     aborts.push(
         rsm_seat.take(move |stage| RsmActor::new(rsm_config.clone(), wiring.clone(), empty, stage)),
     );
-    Group { rsm, links, ports, aborts }
+    Group { rsm, links, log_bytes: bytes, ports, aborts }
 }
 
 /// A replica of the key/value store on this node, with its kvserver. `clerk` is the clerk of this
@@ -72,6 +89,7 @@ pub fn kv_group(
         }
     };
     let rsm = group.rsm.clone();
-    group.aborts.push(server_seat.take(move |_| KvServer::new(rsm.clone(), clerks.clone())));
+    let make = move |stage: &mut _| KvServer::new(rsm.clone(), clerks.clone(), stage);
+    group.aborts.push(server_seat.take(make));
     (group, server)
 }

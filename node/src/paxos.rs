@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use quorate_acceptor::{
-    AcceptorActor, Durability, JournalLink, Message as ToAcceptor, Wiring as AcceptorWiring,
-};
+use quorate_acceptor::{AcceptorActor, Message as ToAcceptor, Wiring as AcceptorWiring};
 use quorate_learner::{
     Holes, Learner, LearnerActor, Message as ToLearner, Wiring as LearnerWiring,
 };
-use quorate_persistence::{JournalEvent, JournalMessage};
+use quorate_persistence::JournalMessage;
 use quorate_proposer::{
     Config as ProposerConfig, Message as ToProposer, Proposer, ProposerActor,
     Wiring as ProposerWiring,
 };
-use quorate_protocol::{GroupId, Name, Role as RoleName, log::Event};
+use quorate_protocol::{Role as RoleName, log::Event};
 use quorate_stage::{Mailbox, Node, Outlet, Peers, Transport, seat};
 use tokio::task::AbortHandle;
 
-use crate::engine::{Engine, GroupConfig, Ports};
+use crate::{
+    engine::{Engine, GroupConfig, Ports},
+    journal::GroupJournal,
+};
 
 /// The three roles without a machine: the labs' library.
 pub struct Library {
@@ -32,43 +32,6 @@ pub struct Library {
     pub aborts: Vec<AbortHandle>,
 }
 
-/// A group's part of the node's journal.
-struct GroupJournal {
-    group: GroupId,
-    journal: Mailbox<JournalMessage>,
-    events: Outlet<JournalEvent>,
-}
-
-impl GroupJournal {
-    fn new(group: GroupId, journal: Mailbox<JournalMessage>, to: Mailbox<ToAcceptor>) -> Self {
-        let events = Outlet::from_fn(move |from, event| {
-            let event = match event {
-                JournalEvent::Recovered(records) => Durability::Recovered(records),
-                JournalEvent::Durable(number) => Durability::Durable(number),
-                JournalEvent::Lost => Durability::Lost,
-            };
-            to.send(from, ToAcceptor::Journal(event));
-        });
-        GroupJournal { group, journal, events }
-    }
-}
-
-impl JournalLink for GroupJournal {
-    fn open(&mut self, me: Name) {
-        let (group, reply) = (self.group, self.events.clone());
-        self.journal.send(me, JournalMessage::Open { group, reply });
-    }
-
-    fn append(&mut self, me: Name, number: u64, records: Vec<(Bytes, u64)>, standing: Bytes) {
-        let group = self.group;
-        self.journal.send(me, JournalMessage::Append { group, number, records, standing });
-    }
-
-    fn trim(&mut self, me: Name, below: u64) {
-        self.journal.send(me, JournalMessage::Trim { group: self.group, below });
-    }
-}
-
 /// Paxos as the engine of a log.
 pub(crate) fn engine(
     node: &Node,
@@ -77,17 +40,21 @@ pub(crate) fn engine(
     journal: &Mailbox<JournalMessage>,
     events: Outlet<Event>,
 ) -> Engine {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { acceptor, proposer, learner, ports, aborts } =
         roles(node, config, Holes::Filled, transport, journal, Some(events));
     let to = proposer.clone();
     let links = Outlet::from_fn(move |from, (node, up)| {
         let message = if up { ToProposer::LinkUp(node) } else { ToProposer::LinkDown(node) };
         to.send(from, message);
     });
-    Engine { proposals: proposer.outlet(), log: learner.outlet(), links, ports, aborts }
+    let bytes =
+        Outlet::from_fn(move |from, reply| acceptor.send(from, ToAcceptor::AskBytes(reply)));
+    let (proposals, log) = (proposer.outlet(), learner.outlet());
+    Engine { proposals, log, links, raft: None, bytes, ports, aborts }
 }
 
 struct Roles {
+    acceptor: Mailbox<ToAcceptor>,
     proposer: Mailbox<ToProposer>,
     learner: Mailbox<ToLearner>,
     ports: Ports,
@@ -117,16 +84,12 @@ fn roles(
     ports.insert(learner.name(), learner.port());
 
     let (group, me) = (config.group, acceptor.name());
-    let wire = {
-        let (answers, reports) = (proposers.outlet(), learner.outlet());
-        let (journal, acceptor) = (journal.clone(), acceptor.clone());
-        move || AcceptorWiring {
-            journal: GroupJournal::new(group, journal.clone(), acceptor.clone()),
-            proposers: answers.clone(),
-            learner: reports.clone(),
-        }
-    };
-    let mut aborts = vec![acceptor_seat.take(move |_| AcceptorActor::new(me, wire()))];
+    let wiring = AcceptorWiring { proposers: proposers.outlet(), learner: learner.outlet() };
+    let (journal, durability) = (journal.clone(), acceptor.outlet());
+    let mut aborts = vec![acceptor_seat.take(move |_| {
+        let journal = GroupJournal::new(group, journal.clone(), durability.clone());
+        AcceptorActor::new(me, (), journal, wiring.clone())
+    })];
 
     let wiring = LearnerWiring {
         acceptor: acceptor.outlet(),
@@ -153,7 +116,7 @@ fn roles(
             ProposerActor::new(Proposer::new(proposer_config.clone()), wiring.clone())
         }),
     );
-    Roles { proposer, learner, ports, aborts }
+    Roles { acceptor, proposer, learner, ports, aborts }
 }
 
 /// The labs' Paxos library on this node: instances, no log.
@@ -163,7 +126,7 @@ pub fn library(
     transport: &Arc<dyn Transport>,
     journal: &Mailbox<JournalMessage>,
 ) -> Library {
-    let Roles { proposer, learner, ports, aborts } =
+    let Roles { proposer, learner, ports, aborts, .. } =
         roles(node, config, Holes::Left, transport, journal, None);
     Library { proposer, learner, ports, aborts }
 }

@@ -28,7 +28,7 @@ use quorate_gateway::{
 };
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, read_atomic,
+    JournalOptions, LayoutError, Owners, RealDisk, STEP_BYTES, Writer, read_atomic,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_rsm::{Message as ToRsm, Status};
@@ -184,7 +184,7 @@ fn take_directory(
 fn open(config: NodeConfig) -> Result<Ground, String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let expected = Expected {
-        cluster_id: config.cluster_id.clone(),
+        cluster_id: config.cluster(),
         node: config.node,
         incarnation: random()?,
         initial: config.initial,
@@ -247,7 +247,7 @@ fn files(ground: &Ground, node: &Node) -> Result<Mailbox<FilesMessage>, String> 
     on_thread(move || {
         let place = seat::<FilesActor>(&node, Name::of_node(node.id(), RoleName::Files));
         let mailbox = place.mailbox();
-        place.take(move |_| FilesActor::new(disk.clone()));
+        place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES));
         mailbox
     })
 }
@@ -271,7 +271,7 @@ fn cluster(
                 cluster.mailbox().send(from, saved);
             }
         });
-        let writer = Box::new(move |sink: &mut quorate_persistence::Sink| sink.write(&bytes));
+        let writer = Writer::of(bytes);
         files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
     });
     let links_of_engine = group.links.clone();
@@ -290,7 +290,7 @@ fn cluster(
     let handle = quorate_cluster::spawn(
         node,
         ClusterConfig {
-            cluster_id: ground.config.cluster_id.clone(),
+            cluster_id: ground.config.cluster(),
             me: ground.me,
             listen: ground.peer.try_clone().map_err(|error| error.to_string())?,
             peers,
@@ -403,6 +403,7 @@ async fn serve(
         retry: Duration::from_millis(500),
         deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
         under_way_max: 8192,
+        sessions: true,
     };
     let (local, users) = (server.clone(), gateway.clone());
     let started = Outlet::from_fn(move |from, ()| users.send(from, ToGateway::ClerkStarted));
@@ -453,10 +454,10 @@ async fn serve(
     Ok(())
 }
 
-fn group_config(ground: &Ground, checkpoint: PathBuf) -> GroupConfig {
+fn group_config(ground: &Ground, checkpoints: PathBuf) -> GroupConfig {
     let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
     let engine = ground.config.engine;
-    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoint, false);
+    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoints, false);
     config.rsm.log_bytes_max = ground.config.log_bytes_max;
     config.rsm.reads_in_log = ground.config.reads == Reads::Log;
     config

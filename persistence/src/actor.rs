@@ -1,4 +1,4 @@
-//! The mailboxes of persistence: group commit, and whole files.
+//! The mailbox of the journal: group commit.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,8 @@ use quorate_stage::{Outlet, Role, Stage};
 
 use crate::{
     disk::Disk,
-    files::{FileError, read_atomic, write_atomic_with},
     journal::{Journal, JournalOptions},
-    messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage},
+    messages::{JournalEvent, JournalMessage},
 };
 
 /// Who must be told when the journal's actor has started anew, and what it counts. Kept outside
@@ -56,6 +55,10 @@ impl Owners {
         self.records.load(Relaxed)
     }
 }
+
+/// How much of the next segment is made ready after a commit: a whole segment at once would let
+/// the commits behind it wait for milliseconds.
+const PREPARE_BYTES: usize = 128 * 1024;
 
 /// One group's journal.
 struct Stream {
@@ -174,6 +177,7 @@ impl JournalActor {
             owners.syncs.fetch_add(1, Relaxed);
             stream.reported = number;
             stream.reply.send(me, JournalEvent::Durable(number));
+            stream.journal.prepare(PREPARE_BYTES).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -197,7 +201,7 @@ impl JournalActor {
     }
 }
 
-fn or_fatal<R: Role>(result: Result<(), String>, stage: &Stage<R>) {
+pub(crate) fn or_fatal<R: Role>(result: Result<(), String>, stage: &Stage<R>) {
     if let Err(error) = result {
         stage.fatal(error);
     }
@@ -238,45 +242,5 @@ impl Role for JournalActor {
         // What came during the sync is the next commit.
         let written = self.write(stage);
         or_fatal(written, stage);
-    }
-}
-
-/// Reads and replaces whole files.
-pub struct FilesActor {
-    disk: Arc<dyn Disk>,
-}
-
-impl FilesActor {
-    /// The files of one node.
-    pub fn new(disk: Arc<dyn Disk>) -> Self {
-        FilesActor { disk }
-    }
-}
-
-impl Role for FilesActor {
-    type Message = FilesMessage;
-    type Timer = ();
-
-    fn receive(&mut self, _: Name, message: FilesMessage, stage: &mut Stage<Self>) {
-        let done: Result<(), FileError> = match message {
-            FilesMessage::Load { path, reply } => {
-                read_atomic(self.disk.as_ref(), &path).map(|content| {
-                    reply.send(stage.name(), FileEvent::Loaded(content.map(Bytes::from)));
-                })
-            }
-            FilesMessage::Ask { id, reply } => {
-                reply.send(stage.name(), FileEvent::Asked { id });
-                Ok(())
-            }
-            FilesMessage::Save { path, id, writer, reply } => {
-                let made = match path.parent() {
-                    Some(dir) => self.disk.create_dir_all(dir).map_err(FileError::from),
-                    None => Ok(()),
-                };
-                made.and_then(|()| write_atomic_with(self.disk.as_ref(), &path, writer))
-                    .map(|bytes| reply.send(stage.name(), FileEvent::Saved { id, bytes }))
-            }
-        };
-        or_fatal(done.map_err(|error| error.to_string()), stage);
     }
 }

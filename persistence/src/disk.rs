@@ -54,6 +54,10 @@ pub trait Disk: Send + Sync + 'static {
     /// The file `path`, which must exist, opened for writing and truncating.
     fn open_existing(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError>;
 
+    /// Gives the file `from` the name `to` in the same directory, replacing what had that name;
+    /// durable after `sync_dir`. The content must have been synced before.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+
     /// Removes the name of the file `path`; durable after `sync_dir`.
     fn remove(&self, path: &Path) -> Result<(), DiskError>;
 

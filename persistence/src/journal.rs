@@ -86,7 +86,7 @@ pub struct Committed {
 /// Numbers about a journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JournalStats {
-    /// Bytes of all segment files, zeros included.
+    /// Bytes of all segment files, zeros and the one that is being prepared included.
     pub bytes_on_disk: u64,
     /// Number of segment files.
     pub segments: usize,
@@ -105,6 +105,7 @@ pub struct Journal {
     options: JournalOptions,
     segments: VecDeque<Segment>,
     current: Option<Current>,
+    spare: Option<Spare>,
     sequence_next: u64,
     /// Room for a block's header, then the records appended since the last `write`.
     buffer: Vec<u8>,
@@ -135,6 +136,13 @@ struct Current {
     capacity: usize,
 }
 
+/// The file that becomes the next segment, while zeros are written to it.
+struct Spare {
+    file: Box<dyn DiskFile>,
+    /// Zeros are durable up to here, from the end of the header on.
+    filled: usize,
+}
+
 /// The block between `write` and `sync`.
 struct Unsynced {
     bytes: usize,
@@ -158,6 +166,16 @@ fn salt_of(seed: u64, first_sequence: u64) -> u64 {
     salt = (salt ^ (salt >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     salt = (salt ^ (salt >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     salt ^ (salt >> 31)
+}
+
+fn write_zeros(file: &mut dyn DiskFile, from: usize, to: usize) -> Result<(), DiskError> {
+    let mut at = from;
+    while at < to {
+        let bytes = ZEROS.len().min(to - at);
+        file.write_at(at as u64, &ZEROS[..bytes])?;
+        at += bytes;
+    }
+    Ok(())
 }
 
 /// What `open` has found out about a segment.
@@ -244,6 +262,7 @@ impl Journal {
             options,
             segments: VecDeque::new(),
             current: None,
+            spare: None,
             sequence_next: 1,
             buffer: vec![0; HEADER_BYTES],
             buffer_mark: 0,
@@ -408,6 +427,41 @@ impl Journal {
         Ok(())
     }
 
+    /// Fills a part of the next segment with zeros, at most `bytes_max`, once the present one is half
+    /// full: to be called between commits, so that none of them has to wait for a whole segment.
+    ///
+    /// # Errors
+    /// Any error poisons the journal, but for a full disk: then nothing has changed.
+    pub fn prepare(&mut self, bytes_max: usize) -> Result<(), JournalError> {
+        self.check()?;
+        let half_full = |current: &Current| 2 * current.end >= current.capacity;
+        if !self.options.zero_fill || !self.current.as_ref().is_some_and(half_full) {
+            return Ok(());
+        }
+        match self.fill_spare(bytes_max) {
+            // The spare is gone, and with it the room that it took.
+            Err(error) if error.is_full() => Ok(()),
+            filled => filled.map_err(|error| self.poisoned_by(error)),
+        }
+    }
+
+    fn fill_spare(&mut self, bytes_max: usize) -> Result<(), DiskError> {
+        let capacity = self.options.segment_bytes as usize;
+        let mut spare = match self.spare.take() {
+            Some(spare) => spare,
+            None => Spare { file: self.disk.create_temp(&self.dir)?, filled: HEADER_BYTES },
+        };
+        let end = capacity.min(spare.filled.saturating_add(bytes_max));
+        if spare.filled < end {
+            write_zeros(spare.file.as_mut(), spare.filled, end)?;
+            spare.file.sync_data()?;
+            self.counts.syncs += 1;
+            spare.filled = end;
+        }
+        self.spare = Some(spare);
+        Ok(())
+    }
+
     /// Lets the next commit begin a new segment, so that `trim` can drop the present one.
     ///
     /// # Panics
@@ -445,7 +499,9 @@ impl Journal {
 
     /// Numbers about the journal.
     pub fn stats(&self) -> JournalStats {
-        let bytes_on_disk = self.segments.iter().map(|segment| segment.len).sum();
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.filled as u64);
+        let segments: u64 = self.segments.iter().map(|segment| segment.len).sum();
+        let bytes_on_disk = segments + spare;
         JournalStats { bytes_on_disk, segments: self.segments.len(), ..self.counts }
     }
 
@@ -572,13 +628,14 @@ impl Journal {
         capacity: usize,
     ) -> Result<Box<dyn DiskFile>, DiskError> {
         self.disk.create_dir_all(&self.dir)?;
-        let mut file = self.disk.create_temp(&self.dir)?;
+        let spare = self.spare.take();
+        let (mut file, filled) = match spare {
+            Some(Spare { file, filled }) => (file, filled),
+            None => (self.disk.create_temp(&self.dir)?, HEADER_BYTES),
+        };
         file.write_at(0, &header.encode())?;
-        let mut at = HEADER_BYTES;
-        while self.options.zero_fill && at < capacity {
-            let bytes = ZEROS.len().min(capacity - at);
-            file.write_at(at as u64, &ZEROS[..bytes])?;
-            at += bytes;
+        if self.options.zero_fill {
+            write_zeros(file.as_mut(), filled, capacity)?;
         }
         self.counts.syncs += 1;
         file.sync_data()?;

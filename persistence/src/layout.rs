@@ -5,7 +5,9 @@
 //! <dir>/identity                 cluster, node, incarnation: written once, first of all
 //! <dir>/peers                    where the other nodes were last
 //! <dir>/groups/g<N>/journal/     the journal of group N
-//! <dir>/groups/g<N>/checkpoint/  its checkpoint: manifest and shard images
+//! <dir>/groups/g<N>/checkpoint/  its checkpoints, each an atomic file named after an index:
+//!     checkpoint-<index>         complete; the newest one counts
+//!     incoming-<index>           on its way from another node, not complete
 //! ```
 //! A directory without an identity is blank. Whether a blank node may simply begin depends on
 //! whether its cluster was formed already, which only the caller knows: a node that lost its
@@ -89,6 +91,7 @@ impl DataDir {
             Some(bytes) => (decode(&file, &bytes).map_err(LayoutError::File)?, false),
             None => (create(disk, path, &file, expected)?, true),
         };
+        refuse_old_checkpoints(disk, path)?;
         let path = path.to_path_buf();
         if identity.cluster_id != expected.cluster_id {
             let (found, expected) = (identity.cluster_id, expected.cluster_id.clone());
@@ -126,7 +129,7 @@ impl DataDir {
         self.group(group).join("journal")
     }
 
-    /// The directory of the checkpoint of `group`.
+    /// The directory of the checkpoints of `group`.
     pub fn checkpoint(&self, group: u32) -> PathBuf {
         self.group(group).join("checkpoint")
     }
@@ -135,6 +138,54 @@ impl DataDir {
     pub fn peers(&self) -> PathBuf {
         self.path.join("peers")
     }
+}
+
+/// What the name of a checkpoint's file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Numbered {
+    /// A complete checkpoint, of this index.
+    Checkpoint(u64),
+    /// One that is on its way from another node.
+    Incoming(u64),
+}
+
+impl Numbered {
+    /// The file's path in the directory of checkpoints.
+    pub fn path(self, dir: &Path) -> PathBuf {
+        dir.join(match self {
+            Numbered::Checkpoint(index) => format!("checkpoint-{index}"),
+            Numbered::Incoming(index) => format!("incoming-{index}"),
+        })
+    }
+
+    /// What a name stands for; `None` for a name that is no such file's.
+    pub fn of(name: &str) -> Option<Numbered> {
+        let (kind, digits) = name.split_once('-')?;
+        let index: u64 = digits.parse().ok()?;
+        let found = match kind {
+            "checkpoint" => Numbered::Checkpoint(index),
+            "incoming" => Numbered::Incoming(index),
+            _ => return None,
+        };
+        // Neither `checkpoint-007` nor `checkpoint-+7`.
+        (digits == index.to_string()).then_some(found)
+    }
+}
+
+/// Where there is a directory of checkpoints now, there was one file before.
+fn refuse_old_checkpoints(disk: &dyn Disk, path: &Path) -> Result<(), LayoutError> {
+    let refused = |error| LayoutError::of(path, error);
+    let groups = path.join("groups");
+    let names = match disk.list(&groups) {
+        Err(error) if error.is_not_found() => Vec::new(),
+        names => names.map_err(refused)?,
+    };
+    for path in names.iter().map(|name| groups.join(name).join("checkpoint")) {
+        if disk.kind(&path).map_err(refused)? == Some(Kind::File) {
+            return Err(LayoutError::OldCheckpoint { path });
+        }
+    }
+    Ok(())
 }
 
 /// Removes left-over temporary files wherever this crate makes some.
@@ -254,6 +305,11 @@ pub enum LayoutError {
         /// The first thing found in it.
         found: String,
     },
+    /// A checkpoint lies where an earlier version kept it, in a format that is not read any more.
+    OldCheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
     /// The identity cannot be read or written.
     File(FileError),
 }
@@ -324,6 +380,12 @@ impl fmt::Display for LayoutError {
                 f,
                 "the directory {} holds {found:?} but no identity: choose an empty directory, \
                  or, if it is a data directory, set it aside and let the node join anew",
+                path.display()
+            ),
+            LayoutError::OldCheckpoint { path } => write!(
+                f,
+                "{} is a checkpoint of format 2 or older, and this version reads format 3: start \
+                 the version that wrote it, or set the data directory aside",
                 path.display()
             ),
             LayoutError::File(error) => error.fmt(f),

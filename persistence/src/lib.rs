@@ -4,7 +4,9 @@
 //! acknowledges passes through here first. This crate holds the rules of keeping it, as plain
 //! synchronous code: no clock, no thread, no mailbox. The two actors that own a node's files stand
 //! on top: `JournalActor` with group commit, on a thread of its own, and `FilesActor` for whole
-//! files, on another, so that a long checkpoint never stands in the way of a vote.
+//! files, on another, so that a long checkpoint never stands in the way of a vote. A long request
+//! is carried out in steps of some megabytes, each synced by itself: what is asked for meanwhile
+//! does not wait for the whole, and nor does the journal's next sync on the same disk.
 //!
 //! ```text
 //!   layout    whose directory is it, what lies where
@@ -26,18 +28,21 @@ mod actor;
 pub mod disk;
 pub mod files;
 pub mod journal;
+mod keeper;
 pub mod layout;
 mod messages;
 pub mod real;
 pub mod sim;
 
-pub use actor::{FilesActor, JournalActor, Owners};
+pub use actor::{JournalActor, Owners};
 pub use disk::{DirLock, Disk, DiskError, DiskFile, Kind, remove_leftovers};
 pub use files::{
-    AtomicReader, FileError, Sink, read_atomic, remove_atomic, write_atomic, write_atomic_with,
+    AtomicReader, Cursor, FileError, Sink, Stamp, read_atomic, remove_atomic, stamp, write_atomic,
+    write_atomic_with,
 };
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
-pub use layout::{DataDir, Expected, Identity, LayoutError};
-pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Writer};
+pub use keeper::{FilesActor, STEP_BYTES};
+pub use layout::{DataDir, Expected, Identity, LayoutError, Numbered};
+pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Writer};
 pub use real::RealDisk;
 pub use sim::{SimCounters, SimDisk};

@@ -1,12 +1,15 @@
 //! What the persistence actors hear and answer.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
-use quorate_protocol::GroupId;
+use quorate_protocol::{GroupId, Name};
 use quorate_stage::Outlet;
 
-use crate::files::{FileError, Sink};
+use crate::files::Stamp;
 
 /// What the journal's actor can be told. Each group has a journal of its own.
 pub enum JournalMessage {
@@ -64,15 +67,64 @@ pub enum JournalEvent {
     Lost,
 }
 
-/// Writes the content of a file, on the thread of the files' actor.
-pub type Writer = Box<dyn FnOnce(&mut Sink) -> Result<(), FileError> + Send>;
+/// The content of a file that is to be written, as pieces that are made on the thread of the files'
+/// actor, when it comes to them.
+pub struct Writer(Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl Writer {
+    /// Content that is made piece by piece, for what is too large to lie in memory at once. A
+    /// piece should not be longer than some 256 KiB.
+    pub fn new(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        Writer(Box::new(pieces))
+    }
+
+    /// Content that is there already.
+    pub fn of(bytes: impl Into<Bytes>) -> Self {
+        Writer::new(std::iter::once(bytes.into()))
+    }
+}
+
+impl Iterator for Writer {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.0.next()
+    }
+}
+
+/// Takes the content of a file, piece by piece, on the thread of the files' actor.
+pub trait Reader: Send {
+    /// The next piece of the content.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing more comes.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String>;
+
+    /// The content was complete. Whatever was made of it is sent from here to whoever wants it;
+    /// `me` is who sends.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn finish(self: Box<Self>, me: Name) -> Result<(), String>;
+}
 
 /// What the files' actor can be told.
 pub enum FilesMessage {
-    /// Read a file whole. Answer: [`FileEvent::Loaded`].
-    Load {
+    /// Which files are in a directory? Answer: [`FileEvent::Listed`].
+    List {
+        /// The directory; one that is not there has none.
+        dir: PathBuf,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
+    /// Feed an atomic file to a reader. Answer: [`FileEvent::Read`] or [`FileEvent::Refused`].
+    Read {
         /// Which file.
         path: PathBuf,
+        /// Comes back in the answer.
+        id: u64,
+        /// Takes the content.
+        reader: Box<dyn Reader>,
         /// Where to answer.
         reply: Outlet<FileEvent>,
     },
@@ -82,14 +134,74 @@ pub enum FilesMessage {
         path: PathBuf,
         /// Comes back in the answer.
         id: u64,
-        /// Writes the content.
+        /// Makes the content.
         writer: Writer,
         /// Where to answer.
         reply: Outlet<FileEvent>,
     },
-    /// What has become of a Save? Requests are answered in order, so whoever is answered this
-    /// first knows that the actor crashed over the Save. Answer: [`FileEvent::Asked`].
+    /// What has become of a long request about this file? Answer: [`FileEvent::Asked`]. Whoever
+    /// is told that it is not under way, and has no answer, knows that the actor crashed over it.
     Ask {
+        /// Which file.
+        path: PathBuf,
+        /// Comes back in the answer.
+        id: u64,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
+    /// Remove these files, if they are there. No answer.
+    Remove {
+        /// Which files, of one directory.
+        paths: Vec<PathBuf>,
+    },
+    /// Drop this here: freeing much memory takes long. No answer.
+    Drop(Box<dyn Send>),
+    /// Read some bytes of a file as they lie on the disk. Answer: [`FileEvent::Part`].
+    ReadPart {
+        /// Which file.
+        path: PathBuf,
+        /// Comes back in the answer.
+        id: u64,
+        /// From which byte of the file on.
+        offset: u64,
+        /// How many bytes at most.
+        bytes_max: usize,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
+    /// Write some bytes of a file that is not complete. Answer: [`FileEvent::Written`] or
+    /// [`FileEvent::Failed`].
+    WritePart {
+        /// Which file; it is made if it is not there.
+        path: PathBuf,
+        /// Comes back in the answer.
+        id: u64,
+        /// From which byte of the file on; what lies above is cut off.
+        offset: u64,
+        /// What.
+        bytes: Bytes,
+        /// Whether to sync it.
+        sync: bool,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
+    /// How much of a file that is not complete is right? The rest is cut off. Answer:
+    /// [`FileEvent::Resumed`] or [`FileEvent::Failed`].
+    Resume {
+        /// Which file.
+        path: PathBuf,
+        /// Comes back in the answer.
+        id: u64,
+        /// Where to answer.
+        reply: Outlet<FileEvent>,
+    },
+    /// A file is complete: check all of it, sync it, and give it another name. Answer:
+    /// [`FileEvent::Adopted`].
+    Adopt {
+        /// Which file.
+        path: PathBuf,
+        /// Its name from then on, in the same directory.
+        to: PathBuf,
         /// Comes back in the answer.
         id: u64,
         /// Where to answer.
@@ -97,17 +209,43 @@ pub enum FilesMessage {
     },
 }
 
-quorate_stage::kinds!(FilesMessage { Load, Save, Ask });
+quorate_stage::kinds!(FilesMessage {
+    List,
+    Read,
+    Save,
+    Ask,
+    Remove,
+    Drop,
+    ReadPart,
+    WritePart,
+    Resume,
+    Adopt,
+});
 
 impl fmt::Display for FilesMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |path: &PathBuf| path.file_name().map(|name| name.display().to_string());
+        let name = |path: &Path| {
+            let name = path.file_name().map(|name| name.display().to_string());
+            name.unwrap_or_default()
+        };
         match self {
-            FilesMessage::Load { path, .. } => write!(f, "Load {}", name(path).unwrap_or_default()),
-            FilesMessage::Save { path, id, .. } => {
-                write!(f, "Save {} #{id}", name(path).unwrap_or_default())
+            FilesMessage::List { dir, .. } => write!(f, "List {}", name(dir)),
+            FilesMessage::Read { path, id, .. } => write!(f, "Read {} #{id}", name(path)),
+            FilesMessage::Save { path, id, .. } => write!(f, "Save {} #{id}", name(path)),
+            FilesMessage::Ask { path, id, .. } => write!(f, "Ask {} #{id}", name(path)),
+            FilesMessage::Remove { paths } => {
+                f.write_str("Remove")?;
+                paths.iter().try_for_each(|path| write!(f, " {}", name(path)))
             }
-            FilesMessage::Ask { id, .. } => write!(f, "Ask #{id}"),
+            FilesMessage::Drop(_) => f.write_str("Drop"),
+            FilesMessage::ReadPart { path, id, offset, .. } => {
+                write!(f, "ReadPart {} #{id} from={offset}", name(path))
+            }
+            FilesMessage::WritePart { path, id, offset, bytes, .. } => {
+                write!(f, "WritePart {} #{id} from={offset} {} bytes", name(path), bytes.len())
+            }
+            FilesMessage::Resume { path, id, .. } => write!(f, "Resume {} #{id}", name(path)),
+            FilesMessage::Adopt { path, id, .. } => write!(f, "Adopt {} #{id}", name(path)),
         }
     }
 }
@@ -115,8 +253,22 @@ impl fmt::Display for FilesMessage {
 /// What the files' actor answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileEvent {
-    /// The content; `None` if there is no such file.
-    Loaded(Option<Bytes>),
+    /// The names in the directory, sorted.
+    Listed(Vec<String>),
+    /// All of the file went to the reader; or there is no such file.
+    Read {
+        /// The request's number.
+        id: u64,
+        /// Whether there is such a file.
+        found: bool,
+    },
+    /// The reader did not take the content, whose checksums are right.
+    Refused {
+        /// The request's number.
+        id: u64,
+        /// What the reader says.
+        why: String,
+    },
     /// The file is durable.
     Saved {
         /// The request's number.
@@ -124,9 +276,67 @@ pub enum FileEvent {
         /// Bytes on the disk.
         bytes: u64,
     },
-    /// Every request before the Ask of this number is answered or lost.
+    /// What is known of a long request.
     Asked {
         /// The request's number.
         id: u64,
+        /// Whether it is still being worked at.
+        under_way: bool,
     },
+    /// Some bytes of a file, and its stamp; `None` if it cannot be read.
+    Part {
+        /// The request's number.
+        id: u64,
+        /// Those bytes; none behind the end of the file.
+        part: Option<(Bytes, Stamp)>,
+    },
+    /// The part is in the file, and so is what was below it; durable if that was asked for.
+    Written {
+        /// The request's number.
+        id: u64,
+        /// Where the file ends.
+        end: u64,
+    },
+    /// The file that is not complete can be neither read nor written: remove it, try later.
+    Failed {
+        /// The request's number.
+        id: u64,
+        /// What the disk says.
+        why: String,
+    },
+    /// So much of the file that is not complete is right.
+    Resumed {
+        /// The request's number.
+        id: u64,
+        /// Where the file ends now.
+        end: u64,
+    },
+    /// The file was checked.
+    Adopted {
+        /// The request's number.
+        id: u64,
+        /// Whether it is right and has its new name, durably. If not, it is gone.
+        right: bool,
+    },
+}
+
+impl fmt::Display for FileEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileEvent::Listed(names) => write!(f, "Listed {} files", names.len()),
+            FileEvent::Read { id, found: true } => write!(f, "Read #{id}"),
+            FileEvent::Read { id, found: false } => write!(f, "Read #{id} no such file"),
+            FileEvent::Refused { id, why } => write!(f, "Refused #{id} {why}"),
+            FileEvent::Saved { id, bytes } => write!(f, "Saved #{id} {bytes} bytes"),
+            FileEvent::Asked { id, under_way } => write!(f, "Asked #{id} under_way={under_way}"),
+            FileEvent::Part { id, part: Some((bytes, stamp)) } => {
+                write!(f, "Part #{id} {} of {} bytes", bytes.len(), stamp.bytes)
+            }
+            FileEvent::Part { id, part: None } => write!(f, "Part #{id} no such file"),
+            FileEvent::Written { id, end } => write!(f, "Written #{id} end={end}"),
+            FileEvent::Failed { id, why } => write!(f, "Failed #{id} {why}"),
+            FileEvent::Resumed { id, end } => write!(f, "Resumed #{id} end={end}"),
+            FileEvent::Adopted { id, right } => write!(f, "Adopted #{id} right={right}"),
+        }
+    }
 }

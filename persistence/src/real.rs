@@ -85,6 +85,10 @@ impl Disk for RealDisk {
         Ok(Box::new(NamedFile { file, path: path.to_path_buf(), cut: false }))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        told("rename", from, fs::rename(from, to))
+    }
+
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         told("remove", path, fs::remove_file(path))
     }

@@ -534,6 +534,18 @@ impl Disk for SimDisk {
         Ok(Box::new(SimFile { disk: self.clone(), life, inode, path, temporary: false }))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let mut state = self.begin("rename", from)?;
+        let inode = state.find("rename", from)?;
+        match (split(from), split(to)) {
+            (Some((dir, from)), Some((into, to))) if dir == into => {
+                state.dir("rename", &dir)?.change(NameChange::Rename { from, to, inode });
+                Ok(())
+            }
+            _ => Err(fault("rename", to, io::ErrorKind::InvalidInput)),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         let mut state = self.begin("remove", path)?;
         state.find("remove", path)?;

@@ -1,7 +1,8 @@
 //! A protocol role as a pure state machine, and what a step of it asks for.
 //!
 //! A core never sends, sleeps or writes. It fills an [`Out`]; the driver (`stage::Driver`) makes
-//! the records durable first and only then lets the sends go. There is no other way to reach them.
+//! the records durable first and only then lets the sends go. There is no other way to reach them,
+//! but for what a core says [at once](Out::send_at_once) because it rests on no record.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -55,6 +56,8 @@ pub struct Out<C: Core> {
     pub records: Vec<C::Record>,
     /// To be sent once every record, of this step and of all former ones, is durable.
     pub sends: Vec<C::Outbound>,
+    /// To be sent now, whatever is durable.
+    pub sends_at_once: Vec<C::Outbound>,
     /// Timers to set or to cancel, in order.
     pub timers: Vec<(C::Timer, TimerRequest)>,
     /// A peer broke the rules: said aloud, otherwise without effect.
@@ -65,7 +68,14 @@ pub struct Out<C: Core> {
 
 impl<C: Core> Default for Out<C> {
     fn default() -> Self {
-        Out { records: vec![], sends: vec![], timers: vec![], alarms: vec![], drain: false }
+        Out {
+            records: vec![],
+            sends: vec![],
+            sends_at_once: vec![],
+            timers: vec![],
+            alarms: vec![],
+            drain: false,
+        }
     }
 }
 
@@ -78,6 +88,13 @@ impl<C: Core> Out<C> {
     /// Say this, once everything asked to be remembered so far is durable.
     pub fn send(&mut self, outbound: C::Outbound) {
         self.sends.push(outbound);
+    }
+
+    /// Say this now. Only for what stays true if nothing that is not yet durable here ever becomes
+    /// so: entries that a leader replicates while it writes them itself (Raft thesis, 10.2.1), or
+    /// what a majority is known to have.
+    pub fn send_at_once(&mut self, outbound: C::Outbound) {
+        self.sends_at_once.push(outbound);
     }
 
     /// Wake me between `at_least` and `at_most` from now. A timer that is set already is moved.

@@ -7,32 +7,64 @@ use std::{
 
 use bytes::Bytes;
 use quorate_clerk::{Clerk, Config, Message as ToClerk, Outcome, Servers};
-use quorate_kvserver::{Condition, Op, Reply, Version, Versioned};
+use quorate_kvserver::{Condition, KvError, Op, Reply, Version, Versioned};
 use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_stage::{Link, Mailbox, Node, Outlet, Transport, seat};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::AbortHandle};
 
 use crate::world::World;
+
+/// How long a clerk with a session waits before it asks the next server.
+const RETRY: Duration = Duration::from_millis(150);
+/// One without: an election must fit in, since what is sent again may end as ErrMaybe ...
+const RETRY_SESSIONLESS: Duration = Duration::from_millis(800);
+/// ... but where messages are lost. There the labs' clerks are told at once.
+const RETRY_LOSSY: Duration = Duration::from_millis(100);
+
+/// Why a versioned Put has not been carried out (6.5840 2026, Lab 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// ErrVersion: another version is stored.
+    Version,
+    /// ErrNoKey: the key is absent, and the version was not 0.
+    NoKey,
+    /// ErrMaybe: it was carried out, or another version was stored.
+    Maybe,
+}
 
 /// A clerk on a node of its own; every message of it crosses the network.
 #[derive(Clone)]
 pub struct Client {
     stage: Node,
     clerk: Mailbox<ToClerk>,
+    abort: AbortHandle,
 }
 
 impl Client {
     /// A clerk that asks these servers in turn, for ever.
     pub fn new(world: &World, servers: Vec<NodeId>) -> Self {
+        Client::of_kind(world, servers, true)
+    }
+
+    /// The same without a session: the clerk of 6.5840 2026, whose Puts are versioned.
+    pub fn sessionless(world: &World, servers: Vec<NodeId>) -> Self {
+        Client::of_kind(world, servers, false)
+    }
+
+    fn of_kind(world: &World, servers: Vec<NodeId>, sessions: bool) -> Self {
         let stage = world.client_stage();
         let name = Name::of_node(stage.id(), Role::Clerk);
         let place = seat::<Clerk>(&stage, name);
         let clerk = place.mailbox();
         let transport: Arc<dyn Transport> = Arc::new(world.net.clone());
         world.net.plug_in(None, [(name, clerk.port())].into());
-        let config =
-            Config { retry: Duration::from_millis(150), deadline: None, under_way_max: 4096 };
-        place.take(move |stage| {
+        let retry = match sessions {
+            true => RETRY,
+            false if world.net.is_lossy() => RETRY_LOSSY,
+            false => RETRY_SESSIONLESS,
+        };
+        let config = Config { retry, deadline: None, under_way_max: 4096, sessions };
+        let abort = place.take(move |stage| {
             let remote = Link::new(GroupId(1), Role::KvServer, transport.clone());
             let servers = Servers {
                 nodes: servers.clone(),
@@ -42,7 +74,13 @@ impl Client {
             };
             Clerk::new(config, servers, stage)
         });
-        Client { stage, clerk }
+        Client { stage, clerk, abort }
+    }
+
+    /// Ends its clerk, which nobody must wait for.
+    pub fn end(self, world: &World) {
+        world.net.unplug(self.stage.id());
+        self.abort.abort();
     }
 
     /// The stage of its clerk: to crash it, to look into its mailbox.
@@ -116,6 +154,33 @@ impl Client {
             Reply::Value(value) => value,
             reply => panic!("{reply:?}"),
         }
+    }
+
+    /// The versioned Put, as the labs have it.
+    ///
+    /// # Errors
+    /// The labs' errors; anything else fails the test.
+    pub async fn put_at(&self, key: &str, value: &str, version: u64) -> Result<(), PutError> {
+        match self.put_version(key, value, version).await {
+            Outcome::Done(Reply::Stored { version: now, .. }) => {
+                assert_eq!(now, Version(version + 1), "Put({key}, {version})");
+                Ok(())
+            }
+            Outcome::Done(Reply::Error(KvError::Version { .. })) => Err(PutError::Version),
+            Outcome::Done(Reply::Error(KvError::NoKey)) => Err(PutError::NoKey),
+            Outcome::Maybe => Err(PutError::Maybe),
+            outcome => panic!("Put({key}, {version}): {outcome:?}"),
+        }
+    }
+
+    /// The labs' PutAtLeastOnce: at this version, or at the next one at which it succeeds. Gives the
+    /// version that it has made.
+    pub async fn put_at_least_once(&self, key: &str, value: &str, mut version: u64) -> u64 {
+        while let Err(error) = self.put_at(key, value, version).await {
+            assert_ne!(error, PutError::NoKey, "Put({key}, {version})");
+            version += 1;
+        }
+        version + 1
     }
 
     /// The versioned Put.

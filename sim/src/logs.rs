@@ -23,6 +23,7 @@ use quorate_protocol::{
     Name, NodeId, Role,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request},
 };
+use quorate_raft::{Message as ToRaft, Status};
 use quorate_stage::{CrashMode, Node, Outlet, Transport};
 use tokio::{
     sync::{Notify, oneshot},
@@ -149,9 +150,7 @@ impl Logs {
         let config = self.world.config(node);
         let engine = engine(&stage, &config, &transport, &journal, events);
         *lock(&log) = Some(engine.log.clone());
-        for request in lock(&self.apps).subscription(node) {
-            engine.log.send(self.outside(node), request);
-        }
+        // It asks for a subscription when it starts.
         aborts.extend(engine.aborts.iter().cloned());
         self.world.net.plug_in(Some(node), engine.ports.clone());
         let server = Server { stage, engine, aborts };
@@ -199,13 +198,13 @@ impl Logs {
     /// Cuts a server off from all others.
     pub fn disconnect(&self, node: NodeId) {
         self.connected.borrow_mut().remove(&node);
-        self.world.net.partition(vec![self.connected()]);
+        self.world.net.disconnect(node);
     }
 
     /// Lets a server speak to all others that are connected.
     pub fn connect(&self, node: NodeId) {
         self.connected.borrow_mut().insert(node);
-        self.world.net.partition(vec![self.connected()]);
+        self.world.net.connect(node);
     }
 
     /// The servers that are connected, in order.
@@ -247,6 +246,29 @@ impl Logs {
         };
         // An engine that crashes over it does not answer.
         timeout(Duration::from_millis(100), answered).await.ok()?.ok()?
+    }
+
+    /// A server's peer, seen from outside; `None` if it does not run.
+    ///
+    /// # Panics
+    /// If its engine is not Raft.
+    pub async fn status(&self, node: NodeId) -> Option<Status> {
+        let told = {
+            let running = self.running.borrow();
+            let peer = running.get(&node)?.engine.raft.clone();
+            let peer = peer.expect("only rows of Raft ask for terms");
+            let (tell, told) = oneshot::channel();
+            let tell = Mutex::new(Some(tell));
+            let reply = Outlet::from_fn(move |_, status| {
+                if let Some(tell) = lock(&tell).take() {
+                    // Whoever has stopped waiting does not need it.
+                    let _ = tell.send(status);
+                }
+            });
+            peer.send(self.outside(node), ToRaft::AskStatus(reply));
+            told
+        };
+        timeout(Duration::from_millis(100), told).await.ok()?.ok()
     }
 
     /// Who leads, as a server believes.

@@ -1,7 +1,7 @@
 //! Any state machine on a simulated cluster, for whoever writes one.
 //!
 //! ```text
-//!   test ── call(n1, command) ──> rsm of n1 ──> Paxos ──> the machine on n1, n2, n3
+//!   test ── call(n1, command) ──> rsm of n1 ──> engine ──> the machine on n1, n2, n3
 //!        ── crash(n1, Role::Rsm, ..), kill(n2), start(n2) ──>
 //! ```
 //!
@@ -10,30 +10,32 @@
 //! killed meanwhile, and a test only has to count.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use quorate_node::{Group, replicated};
 use quorate_persistence::Owners;
 use quorate_protocol::{Name, NodeId, Role};
-use quorate_rsm::{Answers, Message, Outcome, Request, StateMachine, Status, Submit};
+use quorate_rsm::{Answers, Message, Outcome, Placing, Request, StateMachine, Status, Submit};
 use quorate_stage::{CrashMode, Node, Outlet, Transport};
 use tokio::{
-    sync::oneshot,
     task::AbortHandle,
     time::{Instant, timeout},
 };
 
-use crate::world::{GROUP, Options, World, run};
+use crate::world::{GROUP, Options, World, ask, run};
 
 /// How long a call waits for its answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it asks at all, in virtual time: whatever takes longer will not end.
 const CALL_MAX: Duration = Duration::from_secs(600);
+/// How long the labs' submit helper sweeps the servers, and how long it waits between two sweeps.
+const SUBMIT_MAX: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_millis(50);
 /// How long it waits when the answer is that there is none.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -48,9 +50,22 @@ pub fn run_machine<M: StateMachine, T>(
     empty: fn() -> M,
     test: impl AsyncFnOnce(Replicas<M>) -> T,
 ) -> T {
-    let keep_trace = std::env::var_os("QUORATE_TRACE").is_some();
-    run(seed, Options { keep_trace, ..Options::servers(servers) }, async |world| {
-        let replicas = Replicas { world, empty, running: Rc::default() };
+    run_machine_with(seed, Options::servers(servers), empty, test)
+}
+
+/// The same, in a world that is made as `options` say.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_machine_with<M: StateMachine, T>(
+    seed: u64,
+    options: Options,
+    empty: fn() -> M,
+    test: impl AsyncFnOnce(Replicas<M>) -> T,
+) -> T {
+    run(seed, options, async |world| {
+        let replicas =
+            Replicas { world, empty, running: Rc::default(), last_leader: Rc::default() };
         for node in replicas.world.servers() {
             replicas.start(node);
         }
@@ -69,12 +84,15 @@ pub struct Replicas<M: StateMachine> {
     world: World,
     empty: fn() -> M,
     running: Rc<RefCell<BTreeMap<NodeId, Replica<M>>>>,
+    /// Who has carried out what was submitted last.
+    last_leader: Rc<Cell<Option<NodeId>>>,
 }
 
 impl<M: StateMachine> Clone for Replicas<M> {
     fn clone(&self) -> Self {
         let (world, running) = (self.world.clone(), self.running.clone());
-        Replicas { world, empty: self.empty, running }
+        let last_leader = self.last_leader.clone();
+        Replicas { world, empty: self.empty, running, last_leader }
     }
 }
 
@@ -98,19 +116,89 @@ impl<M: StateMachine> Replicas<M> {
             let request =
                 Request { client_id, serial: 1, acked_below: 1, command: command.clone() };
             let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
-                Message::Submit(Submit { requests: vec![(0, request)], reply })
+                let (requests, placing) = (vec![(0, request)], Placing::UntilApplied);
+                Message::Submit(Submit { requests, placing, reply })
             });
             let outcome = timeout(PATIENCE, answers).await.ok().flatten();
             match outcome.and_then(|answers| answers.into_iter().next()) {
                 Some((_, Outcome::Done(reply))) => return reply,
                 Some((_, Outcome::Forgotten)) => panic!("a reply that is waited for was dropped"),
                 // Refused, or lost with an actor: the same serial again.
-                Some((_, Outcome::Busy | Outcome::Stopped)) | None => {
+                Some(_) | None => {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
         panic!("{command:?} at {node} has no answer after {CALL_MAX:?}; set QUORATE_TRACE=file");
+    }
+
+    /// The labs' `submit` (6.5840 2026, Lab 4A): has a command placed by the replica on `node`, once,
+    /// if it leads. `None`: the replica is gone, and the command may still be carried out.
+    pub async fn submit(&self, node: NodeId, command: M::Command) -> Option<Outcome<M::Reply>> {
+        let client_id = self.world.below(u64::MAX);
+        let request = Request { client_id, serial: 1, acked_below: 1, command };
+        let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
+            let (requests, placing) = (vec![(0, request)], Placing::Once);
+            Message::Submit(Submit { requests, placing, reply })
+        });
+        answers.await?.into_iter().next().map(|(_, outcome)| outcome)
+    }
+
+    /// Submits to each of these in turn, beginning with the one that succeeded last, 50 ms between
+    /// two sweeps, until one has carried it out.
+    ///
+    /// # Panics
+    /// After ten seconds, as the labs' helper does.
+    pub async fn submit_to_any(&self, nodes: &[NodeId], command: M::Command) -> M::Reply {
+        let began = Instant::now();
+        while began.elapsed() < SUBMIT_MAX {
+            let last = nodes.iter().position(|node| Some(*node) == self.last_leader.get());
+            for i in 0..nodes.len() {
+                let node = nodes[(last.unwrap_or(0) + i) % nodes.len()];
+                let outcome = timeout(SUBMIT_MAX, self.submit(node, command.clone())).await;
+                if let Ok(Some(Outcome::Done(reply))) = outcome {
+                    self.last_leader.set(Some(node));
+                    return reply;
+                }
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+        panic!("{command:?}: nobody of {nodes:?} has carried it out within {SUBMIT_MAX:?}");
+    }
+
+    /// Has the replica on `node` let go everybody who waits, as a node does that stops.
+    pub fn stop(&self, node: NodeId) {
+        if let Some(replica) = self.running.borrow().get(&node) {
+            let stop = Message::Stop;
+            replica.group.rsm.send(Name::of_node(node, Role::Outside), stop);
+        }
+    }
+
+    /// Kills every replica, waits for a second, and starts them again.
+    pub async fn restart_all(&self) {
+        for node in self.world.servers() {
+            self.kill(node);
+        }
+        self.world.sleep_ms(1000).await;
+        for node in self.world.servers() {
+            self.start(node);
+        }
+    }
+
+    /// The labs' RaftSize, see [`World::log_size`].
+    pub async fn log_size(&self) -> u64 {
+        let mut most = 0;
+        for node in self.world.servers() {
+            let engine = self.running.borrow().get(&node).map(|on| on.group.log_bytes.clone());
+            let kept = match engine {
+                Some(engine) => {
+                    ask(|reply| engine.send(Name::of_node(node, Role::Outside), reply)).await
+                }
+                None => None,
+            };
+            most = most.max(kept.unwrap_or_else(|| self.world.journal_bytes(node)));
+        }
+        most
     }
 
     /// Where the replica on `node` stands; `None` if it does not run.
@@ -123,18 +211,8 @@ impl<M: StateMachine> Replicas<M> {
         node: NodeId,
         question: impl FnOnce(Outlet<A>) -> Message<M>,
     ) -> Option<A> {
-        let (tell, told) = oneshot::channel();
-        let tell = Mutex::new(Some(tell));
-        let reply = Outlet::from_fn(move |_, answer| {
-            let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-            if let Some(tell) = tell {
-                // Whoever has stopped waiting does not need it.
-                let _ = tell.send(answer);
-            }
-        });
         let rsm = self.running.borrow().get(&node)?.group.rsm.clone();
-        rsm.send(Name::of_node(node, Role::Outside), question(reply));
-        told.await.ok()
+        ask(|reply| rsm.send(Name::of_node(node, Role::Outside), question(reply))).await
     }
 
     /// Crashes an actor of the group on `node`; it restarts in place, from what is durable.

@@ -21,6 +21,18 @@ const REQUEST_LOSS: u64 = 100;
 /// An answer of an unreliable server is lost with this probability: 20 % of the other 90 %.
 const ANSWER_LOSS: u64 = 200;
 
+/// On the unreliable network of the Raft labs this many of a thousand requests are lost, and as
+/// many answers.
+const LOSS: u64 = 100;
+/// There a request takes 0 to 26 ms longer.
+const REQUEST_DELAY_MAX: Duration = Duration::from_millis(26);
+/// With long reordering this many of a thousand answers are held back ...
+const HELD: u64 = 667;
+/// ... by so much ...
+const HELD_AT_LEAST: Duration = Duration::from_millis(200);
+/// ... and then below a bound that is itself drawn below this one.
+const HELD_BOUND_MAX_MS: u64 = 2000;
+
 /// Sets of nodes that hear each other; a server in none of them is alone.
 pub type Partition = Vec<Vec<NodeId>>;
 
@@ -59,12 +71,18 @@ struct State {
     delay: (Duration, Duration),
     unreliable: BTreeSet<NodeId>,
     deaf: BTreeSet<NodeId>,
+    /// The unreliable network of the Raft labs, and its long reordering.
+    is_lossy: bool,
+    is_reordering: bool,
     partition: Option<Partition>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    disconnected: BTreeSet<NodeId>,
     duplicate_permille: u64,
     /// Requests of servers that came over the network and were handed over.
     received: BTreeMap<NodeId, u64>,
     sent: u64,
+    /// Of requests that were sent and answers that were handed over.
+    bytes: u64,
     by_kind: BTreeMap<&'static str, u64>,
 }
 
@@ -87,11 +105,15 @@ impl Net {
             delay: (Duration::ZERO, Duration::from_millis(1)),
             unreliable: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            is_lossy: false,
+            is_reordering: false,
             partition: None,
             cut: BTreeSet::new(),
+            disconnected: BTreeSet::new(),
             duplicate_permille: 0,
             received: BTreeMap::new(),
             sent: 0,
+            bytes: 0,
             by_kind: BTreeMap::new(),
         };
         Net { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()), trace }
@@ -131,6 +153,9 @@ impl Net {
                 {
                     *state.received.entry(parcel.to.node).or_default() += 1;
                 }
+                if parcel.class == Class::Answer {
+                    state.bytes += parcel.body.len() as u64;
+                }
                 return Some((port, parcel));
             }
         }
@@ -157,6 +182,34 @@ impl Net {
         self.state().deaf = nodes.into_iter().collect();
     }
 
+    /// The unreliable network of the Raft labs: a request takes 0 to 26 ms longer, one in ten
+    /// requests is lost, and one in ten answers.
+    pub fn set_lossy(&self, is_lossy: bool) {
+        self.state().is_lossy = is_lossy;
+    }
+
+    /// Whether it is that network.
+    pub fn is_lossy(&self) -> bool {
+        self.state().is_lossy
+    }
+
+    /// Long reordering: two of three answers are held back by 200 to 2199 ms.
+    pub fn set_reordering(&self, is_reordering: bool) {
+        self.state().is_reordering = is_reordering;
+    }
+
+    /// Nothing passes between a server and the others. Clients reach it.
+    pub fn disconnect(&self, node: NodeId) {
+        self.trace.note(format_args!("disconnect {node}"));
+        self.state().disconnected.insert(node);
+    }
+
+    /// Ends what `disconnect` has begun.
+    pub fn connect(&self, node: NodeId) {
+        self.trace.note(format_args!("connect {node}"));
+        self.state().disconnected.remove(&node);
+    }
+
     /// Only servers in one set hear each other. What is under way arrives. Clients reach everybody.
     pub fn partition(&self, partition: Partition) {
         self.trace.note(format_args!("partition {partition:?}"));
@@ -169,6 +222,7 @@ impl Net {
         let mut state = self.state();
         state.partition = None;
         state.cut.clear();
+        state.disconnected.clear();
     }
 
     /// Nothing passes from one node to the other; the way back is not touched.
@@ -191,6 +245,16 @@ impl Net {
         self.state().received.values().sum()
     }
 
+    /// Requests of other servers that have come to this one so far.
+    pub fn received_by(&self, node: NodeId) -> u64 {
+        self.state().received.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Bytes of all requests that were sent so far and of all answers that have arrived.
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
     /// Parcels sent so far, whatever became of them.
     pub fn sent(&self) -> u64 {
         self.state().sent
@@ -209,9 +273,16 @@ impl State {
         if self.cut.contains(&(from, to)) {
             return true;
         }
+        let is_away = |node| self.disconnected.contains(node);
+        if between_servers && (is_away(&from) || is_away(&to)) {
+            return true;
+        }
         if let (true, Some(sets)) = (between_servers, &self.partition)
             && !sets.iter().any(|set| set.contains(&from) && set.contains(&to))
         {
+            return true;
+        }
+        if self.is_lossy && self.chance.permille(LOSS) {
             return true;
         }
         match parcel.class {
@@ -224,21 +295,39 @@ impl State {
     }
 }
 
+impl State {
+    /// How long a parcel takes.
+    fn delay(&mut self, class: Class) -> Duration {
+        let (at_least, at_most) = self.delay;
+        let mut delay = self.chance.within(at_least, at_most);
+        if self.is_lossy && class == Class::Request {
+            delay += self.chance.within(Duration::ZERO, REQUEST_DELAY_MAX);
+        }
+        if self.is_reordering && class == Class::Answer && self.chance.permille(HELD) {
+            let bound = self.chance.below(HELD_BOUND_MAX_MS) + 1;
+            delay += HELD_AT_LEAST + Duration::from_millis(self.chance.below(bound));
+        }
+        delay
+    }
+}
+
 impl Transport for Net {
     fn send(&self, parcel: Parcel) {
         let mut state = self.state();
         state.sent += 1;
         *state.by_kind.entry(parcel.kind).or_default() += 1;
+        if parcel.class == Class::Request {
+            state.bytes += parcel.body.len() as u64;
+        }
         if state.lost(&parcel) {
             return;
         }
-        let (at_least, at_most) = state.delay;
         let duplicates = state.duplicate_permille;
         let copies = if duplicates > 0 && state.chance.permille(duplicates) { 2 } else { 1 };
         let earliest = state.heap.peek().map(|Reverse(first)| first.at);
         let mut wake = earliest.is_none();
         for _ in 0..copies {
-            let at = Instant::now() + state.chance.within(at_least, at_most);
+            let at = Instant::now() + state.delay(parcel.class);
             state.seq += 1;
             let seq = state.seq;
             wake |= earliest.is_some_and(|earliest| at < earliest);

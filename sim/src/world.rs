@@ -1,7 +1,7 @@
 //! A cluster, and what can be done to it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt,
     future::Future,
@@ -15,15 +15,23 @@ use quorate_kvserver::Message as ToKvServer;
 use quorate_node::{Group, GroupConfig, Library, Store, config::Engine};
 use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
+    remove_leftovers,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
-use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Transport, seat};
-use tokio::task::{AbortHandle, LocalSet};
+use quorate_rsm::{Message as ToRsm, Status};
+use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Outlet, Transport, seat};
+use tokio::{
+    sync::oneshot,
+    task::{AbortHandle, LocalSet},
+};
 
 use crate::{
     net::{Net, Partition},
     trace::Trace,
 };
+
+/// Every engine: what holds for one must hold for all.
+pub const ENGINES: [Engine; 2] = Engine::ALL;
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +101,14 @@ pub struct World {
 
 pub(crate) const GROUP: GroupId = GroupId(1);
 
+/// Bytes of a checkpoint that are written or read at one go, and that travel in one message: few, so
+/// that there is something in between.
+const STEP_BYTES: u64 = 4096;
+const PART_BYTES: usize = 3000;
+
+/// Where the checkpoints of the group lie on every disk.
+pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
+
 /// Runs a test in a world of its own: one thread, virtual time from 0.
 ///
 /// # Panics
@@ -154,6 +170,20 @@ impl Drop for WriteTrace {
     }
 }
 
+/// Asks an actor something and waits for the answer; `None` if it crashes over the question.
+pub(crate) async fn ask<A: Send + 'static>(question: impl FnOnce(Outlet<A>)) -> Option<A> {
+    let (tell, told) = oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    question(Outlet::from_fn(move |_, answer| {
+        let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(tell) = tell {
+            // Whoever has stopped waiting does not need it.
+            let _ = tell.send(answer);
+        }
+    }));
+    told.await.ok()
+}
+
 impl World {
     /// A number below `bound`, from the seed.
     pub fn below(&self, bound: u64) -> u64 {
@@ -206,6 +236,77 @@ impl World {
         nodes
     }
 
+    /// Two sets, each server in one of them: the Raft labs' random partition.
+    pub fn random_halves(&self) -> Partition {
+        let mut sets = vec![vec![], vec![]];
+        for node in self.servers() {
+            sets[self.below(2) as usize].push(node);
+        }
+        sets
+    }
+
+    /// Splits the servers in two at random, again every 1000 to 1199 ms, until `stop`; then heals.
+    pub async fn repartition(self, stop: Rc<Cell<bool>>) {
+        while !stop.get() {
+            self.net.partition(self.random_halves());
+            self.sleep_ms(1000 + self.below(200)).await;
+        }
+        self.net.heal();
+    }
+
+    /// Kills every server, waits for a second, and starts them again.
+    pub async fn restart_all(&self) {
+        for node in self.servers() {
+            self.kill(node);
+        }
+        self.sleep_ms(1000).await;
+        self.start_all(false);
+    }
+
+    /// Who leads, by the word of the server itself. `None`: nobody says so.
+    pub async fn leader(&self) -> Option<NodeId> {
+        for node in self.servers().into_iter().filter(|node| self.runs(*node)) {
+            let status = self.status(node).await;
+            if status.is_some_and(|status| status.leader == Some(node.0)) {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. One that
+    /// is down counts with the files of its journal, which hold a little more.
+    pub async fn log_size(&self) -> u64 {
+        let mut most = 0;
+        for node in self.servers() {
+            let kept = if self.runs(node) { self.log_bytes(node).await } else { None };
+            most = most.max(kept.unwrap_or_else(|| self.journal_bytes(node)));
+        }
+        most
+    }
+
+    /// Bytes of the files of a server's journal.
+    pub(crate) fn journal_bytes(&self, node: NodeId) -> u64 {
+        let disk = self.disk(node);
+        let mut paths = disk.files();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+        paths.iter().filter_map(|path| disk.peek(path)).map(|content| content.len() as u64).sum()
+    }
+
+    /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server where it is longest.
+    pub fn snapshot_size(&self) -> u64 {
+        let newest = |node: NodeId| {
+            let disk = self.disk(node);
+            let index = |path: &PathBuf| {
+                let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
+                Some((name.parse::<u64>().ok()?, path.clone()))
+            };
+            let (_, path) = disk.files().iter().filter_map(index).max()?;
+            disk.peek(&path).map(|content| content.len() as u64)
+        };
+        self.servers().into_iter().filter_map(newest).max().unwrap_or_default()
+    }
+
     /// A running server.
     ///
     /// # Panics
@@ -230,6 +331,12 @@ impl World {
         disks.entry(node).or_insert_with(new).clone()
     }
 
+    /// Gives a server that does not run the content of another disk.
+    pub fn replace_disk(&self, node: NodeId, content: &SimDisk) {
+        assert!(!self.runs(node), "{node} runs");
+        self.disks.borrow_mut().insert(node, content.fork());
+    }
+
     /// Bytes on all disks together.
     pub fn disk_bytes(&self) -> u64 {
         let disks = self.disks.borrow();
@@ -246,8 +353,13 @@ impl World {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
+        let disk = self.disk(node);
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
+            if disk.is_stopped() {
+                // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
+                return;
+            }
             fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
         };
         let wall_ms = self.elapsed().as_millis() as u64;
@@ -256,9 +368,9 @@ impl World {
 
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
-        let checkpoint = PathBuf::from("/data/groups/g1/checkpoint");
-        let mut config =
-            GroupConfig::new(self.options.engine, GROUP, me, self.servers(), checkpoint, true);
+        let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
+        let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, true);
+        config.courier.part_bytes = PART_BYTES;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -294,7 +406,9 @@ impl World {
         let place = seat::<FilesActor>(stage, Name::of_node(stage.id(), Role::Files));
         let files = place.mailbox();
         let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
-        aborts.push(place.take(move |_| FilesActor::new(disk.clone())));
+        // As a data directory does when it is opened. A disk that fails here fails below as well.
+        let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
+        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES)));
         files
     }
 
@@ -330,6 +444,19 @@ impl World {
         self.net.plug_in(Some(node), ports);
         let running = SimNode { stage, library, group, server, owners, aborts };
         self.nodes.borrow_mut().insert(node, Rc::new(running));
+    }
+
+    /// Where the replica on a running server stands; `None` if its rsm crashes over the question.
+    pub async fn status(&self, node: NodeId) -> Option<Status> {
+        let rsm = self.node(node).group.as_ref()?.rsm.clone();
+        ask(|reply| rsm.send(rsm.name(), ToRsm::AskStatus(reply))).await
+    }
+
+    /// Bytes of log that the engine of a running server keeps; `None` if it crashes over the
+    /// question.
+    pub async fn log_bytes(&self, node: NodeId) -> Option<u64> {
+        let log_bytes = self.node(node).group.as_ref()?.log_bytes.clone();
+        ask(|reply| log_bytes.send(Name::of_node(node, Role::Outside), reply)).await
     }
 
     /// Starts every server.

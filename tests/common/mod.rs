@@ -16,6 +16,9 @@ use std::{
 use quorate_node::config::{Engine, NodeConfig, Peer, Reads};
 use tempfile::TempDir;
 
+/// Both engines, for tests that hold for either.
+pub const ENGINES: &[Engine] = &Engine::ALL;
+
 /// How long anything that must happen may take: generous, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -77,6 +80,11 @@ pub struct Cluster {
 impl Cluster {
     /// Configurations of a cluster; nothing runs.
     pub fn new(nodes: u32) -> Cluster {
+        Cluster::of(Engine::Paxos, nodes)
+    }
+
+    /// As `new`, on an engine.
+    pub fn of(engine: Engine, nodes: u32) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let peers: Vec<Peer> = (1..=nodes)
             .map(|node| Peer {
@@ -90,7 +98,7 @@ impl Cluster {
             node: peer.node,
             dir: dir.path().join(format!("n{}", peer.node)),
             initial: true,
-            engine: Engine::Paxos,
+            engine,
             listen_peer: peer.peer.parse().unwrap(),
             listen_resp: peer.resp.parse().unwrap(),
             listen_debug: free_address(),
@@ -108,12 +116,22 @@ impl Cluster {
 
     /// A cluster that runs and has answered.
     pub fn started(nodes: u32) -> Cluster {
-        let mut cluster = Cluster::new(nodes);
-        for i in 0..nodes as usize {
-            cluster.start(i);
-        }
-        cluster.wait_ready();
+        Cluster::started_on(Engine::Paxos, nodes)
+    }
+
+    /// As `started`, on an engine.
+    pub fn started_on(engine: Engine, nodes: u32) -> Cluster {
+        let mut cluster = Cluster::of(engine, nodes);
+        cluster.start_all();
         cluster
+    }
+
+    /// Starts every node, and waits until all answer.
+    pub fn start_all(&mut self) {
+        for i in 0..self.configs.len() {
+            self.start(i);
+        }
+        self.wait_ready();
     }
 
     pub fn config_file(&self, i: usize) -> PathBuf {
@@ -181,7 +199,7 @@ impl Cluster {
             let node = i + 1;
             text += &format!("== node {node}, running: {}\n", running.is_some());
             let mut paths = vec!["/debug/status".to_string(), "/debug/actors".to_string()];
-            for actor in ["acceptor", "proposer", "learner", "rsm", "kvserver"] {
+            for actor in ["acceptor", "proposer", "learner", "raft", "rsm", "kvserver"] {
                 paths.push(format!("/debug/actors/n{node}/g1/{actor}/mailbox"));
             }
             paths.push(format!("/debug/actors/n{node}/clerk/mailbox"));

@@ -57,7 +57,7 @@ impl<C: Explored> Seat<C> {
         step(&mut self.core, &mut out);
         self.core.invariants();
         // Every field by name: whatever a step can ask for must be carried out here.
-        let Out { records, sends, timers, alarms, drain } = out;
+        let Out { records, sends, sends_at_once: mut said, timers, alarms, drain } = out;
         for (timer, request) in timers {
             match request {
                 TimerRequest::Within { .. } => self.timers.insert(timer),
@@ -68,7 +68,8 @@ impl<C: Explored> Seat<C> {
         self.drain |= drain;
         self.unsynced.extend(records);
         if self.unsynced.is_empty() {
-            return sends;
+            said.extend(sends);
+            return said;
         }
         // What waits already is not put in line again: the network delivers it as often as it likes.
         for send in sends {
@@ -77,7 +78,7 @@ impl<C: Explored> Seat<C> {
                 self.parked.push(send);
             }
         }
-        vec![]
+        said
     }
 
     /// Whether `on_drained` is due.

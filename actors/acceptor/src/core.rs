@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::{Core, Name, NodeId, Out};
+use quorate_stage::{Durability, DurableCore, Outlet};
 
 use crate::messages::{
     Answer, Ballot, Entry, Message, Progress, Record, Report, Round, Slot, Value, Vote,
@@ -10,6 +11,8 @@ use crate::messages::{
 
 /// Bytes of values in one part of a Promise.
 const PROMISE_PART_BYTES_MAX: usize = 1024 * 1024;
+/// What a vote takes besides its value, encoded: slot, ballot, round, identity of the proposal.
+const VOTE_BYTES: u64 = 48;
 
 /// The acceptor of one group on one node.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +21,10 @@ pub struct Acceptor {
     votes: BTreeMap<Slot, Vote>,
     /// Per ballot that still has votes here, through which round everything is chosen.
     marks: BTreeMap<Ballot, Round>,
-    /// Votes below are forgotten: everybody has their effect.
+    /// Votes below are forgotten: what is chosen there is in a state that is durable here.
     forgotten: Slot,
+    /// Bytes of the votes that stand.
+    bytes: u64,
 }
 
 /// What an acceptor says, and to whom.
@@ -29,6 +34,8 @@ pub enum Outbound {
     Answer(NodeId, Answer),
     /// To the learner of our own node.
     Report(Report),
+    /// To whoever asks how many bytes of log are kept.
+    Bytes(Outlet<u64>, u64),
 }
 
 /// What an acceptor is woken for: by its actor, before it serves; the core never asks to be.
@@ -40,6 +47,10 @@ pub enum Timer {
 
 fn value_bytes(value: &Value) -> usize {
     value.as_ref().map_or(0, |proposal| proposal.command.len())
+}
+
+fn vote_bytes(vote: &Vote) -> u64 {
+    value_bytes(&vote.value) as u64 + VOTE_BYTES
 }
 
 impl Acceptor {
@@ -68,9 +79,16 @@ impl Acceptor {
                 self.promised = self.promised.max(ballot);
                 self.mark(ballot, through);
                 for (slot, value) in entries {
-                    self.votes.insert(slot, Vote { ballot, round, value });
+                    self.vote(slot, Vote { ballot, round, value });
                 }
             }
+        }
+    }
+
+    fn vote(&mut self, slot: Slot, vote: Vote) {
+        self.bytes += vote_bytes(&vote);
+        if let Some(former) = self.votes.insert(slot, vote) {
+            self.bytes -= vote_bytes(&former);
         }
     }
 
@@ -103,6 +121,11 @@ impl Acceptor {
     /// The votes that stand.
     pub fn votes(&self) -> &BTreeMap<Slot, Vote> {
         &self.votes
+    }
+
+    /// Bytes of the votes that stand, about as they are encoded.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn on_prepare(&mut self, from: NodeId, ballot: Ballot, slot: Slot, out: &mut Out<Self>) {
@@ -144,8 +167,11 @@ impl Acceptor {
             return self.nack(from, ballot, out);
         }
         self.promised = ballot;
-        // What everybody has the effect of is not voted for again; it is accepted all the same.
+        // A4. What is forgotten here is chosen, perhaps in a higher ballot and with another value
+        // than this one: no vote for it may be counted.
+        let asked = entries.len();
         entries.retain(|(slot, _)| *slot >= self.forgotten);
+        let forgotten = entries.len() < asked;
         let id = |value: &Value| value.as_ref().map(|proposal| proposal.id);
         let voted = |slot: &Slot| self.votes.get(slot).filter(|vote| vote.ballot == ballot);
         if let Some((slot, _)) = entries
@@ -158,14 +184,18 @@ impl Acceptor {
         let known = |(slot, _): &Entry| voted(slot).is_some();
         if !entries.iter().all(known) {
             for (slot, value) in &entries {
-                let vote = Vote { ballot, round, value: value.clone() };
-                self.votes.insert(*slot, vote);
+                self.vote(*slot, Vote { ballot, round, value: value.clone() });
             }
             let (entries, through) = (entries.clone(), progress.through);
             out.persist(Record::Voted { ballot, round, entries, through });
         }
         self.mark(ballot, progress.through);
-        out.send(Outbound::Answer(from, Answer::Accepted { ballot, round }));
+        let below = self.forgotten;
+        let answer = match forgotten {
+            true => Answer::Forgotten { ballot, round, below },
+            false => Answer::Accepted { ballot, round },
+        };
+        out.send(Outbound::Answer(from, answer));
         out.send(Outbound::Report(Report::Voted { ballot, round, entries, progress }));
     }
 
@@ -190,7 +220,9 @@ impl Acceptor {
 
     fn forget(&mut self, below: Slot) {
         self.forgotten = self.forgotten.max(below);
-        self.votes = self.votes.split_off(&self.forgotten);
+        let kept = self.votes.split_off(&self.forgotten);
+        let gone = std::mem::replace(&mut self.votes, kept);
+        self.bytes -= gone.values().map(vote_bytes).sum::<u64>();
         // Marks are for the votes that stand.
         if let Some(oldest) = self.votes.values().map(|vote| vote.ballot).min() {
             self.marks = self.marks.split_off(&oldest);
@@ -225,6 +257,7 @@ impl Core for Acceptor {
                 out.persist(self.standing());
             }
             Message::Forget { .. } => {}
+            Message::AskBytes(reply) => out.send(Outbound::Bytes(reply, self.bytes)),
             Message::Journal(_) => {}
         }
     }
@@ -243,5 +276,36 @@ impl Core for Acceptor {
         if let Some((slot, _)) = self.votes.first_key_value() {
             assert!(*slot >= self.forgotten, "A4: slot {slot} kept below {}", self.forgotten);
         }
+    }
+}
+
+impl DurableCore for Acceptor {
+    type Config = ();
+
+    fn recover((): &(), records: Vec<Record>) -> Result<Self, String> {
+        Ok(Acceptor::recover(records))
+    }
+
+    fn standing(&self) -> Record {
+        Acceptor::standing(self)
+    }
+
+    fn mark(record: &Record) -> u64 {
+        record.mark().0
+    }
+
+    fn kept_from(&self) -> u64 {
+        self.forgotten.0
+    }
+
+    fn from_journal(message: Message) -> Result<Durability, Message> {
+        match message {
+            Message::Journal(event) => Ok(event),
+            other => Err(other),
+        }
+    }
+
+    fn open_timer() -> Timer {
+        Timer::Open
     }
 }

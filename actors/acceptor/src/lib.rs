@@ -7,7 +7,7 @@
 //!      | -- Prepare --> |      phase 1a: promise to ignore lower ballots?
 //!      | <- Promise --- |      phase 1b: yes, and here is what I voted for
 //!      | -- Accept ---> |      phase 2a: vote for these?
-//!      | <- Accepted -- |      phase 2b: done, durably
+//!      | <- Accepted -- |      phase 2b: done, durably (or Forgotten: it is chosen, see below)
 //!      |                | -- Voted --> |   learning by the acceptors' reports (PMS 2.3)
 //!      | -- Confirm --> |      has a higher ballot been promised? (for reads)
 //!      | <- Confirmed - |      no
@@ -17,7 +17,20 @@
 //! A1. `promised` never decreases, across crashes too.
 //! A2. No vote stands above `promised` (PMS section 2.2, P1a).
 //! A3. Nothing is answered before every promise and vote it rests on is durable.
-//! A4. No vote is kept for a forgotten slot, and none is cast.
+//! A4. No vote is kept for a forgotten slot, and none is cast or seems to be: whoever asks for one is
+//!     told that the slot is forgotten.
+//!
+//! # Forgetting
+//! An acceptor of a log forgets what its own node needs no more, whatever the others need: what is
+//! chosen below `forgotten` is in a checkpoint of this node. Why that is safe:
+//!
+//! - A slot that is forgotten anywhere is chosen, since it was applied before.
+//! - A majority that promises a ballot shares a member with the one that voted for the value of a
+//!   chosen slot. That member shows its vote, or says that it has forgotten the slot; and nothing
+//!   is proposed below what a counted promise has forgotten (P2 of the proposer).
+//! - A proposer may have got its promises before the slot was chosen in a higher ballot. It must
+//!   not take an acceptor that has forgotten the slot, perhaps without ever having voted there,
+//!   for one that votes for its value: so the answer is Forgotten, never Accepted.
 //!
 //! # Deviations
 //! - One promise covers every slot (multi-decree), as PMMC does.
@@ -31,5 +44,5 @@ mod core;
 mod messages;
 
 pub use crate::core::{Acceptor, Outbound, Timer};
-pub use actor::{AcceptorActor, JournalLink, Wiring};
+pub use actor::{AcceptorActor, Wiring};
 pub use messages::*;

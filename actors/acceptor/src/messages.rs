@@ -3,6 +3,7 @@
 use std::fmt;
 
 use quorate_protocol::{Member, log::Proposal};
+use quorate_stage::{Durability, Outlet};
 use serde::{Deserialize, Serialize};
 
 /// A ballot: who proposes, and in which of his rounds. Totally ordered; no two proposers share one,
@@ -131,26 +132,20 @@ pub enum Message {
     /// From the local learner when it starts: show every vote.
     #[serde(skip)]
     Recall,
-    /// From the local learner: nobody needs votes below this slot any more.
+    /// From the local learner: votes below this slot are not needed here any more. What is chosen
+    /// there is part of a state that is durable on this node (or, in the labs' library, everybody
+    /// is done with it).
     #[serde(skip)]
     Forget {
         /// First slot that is kept.
         below: Slot,
     },
+    /// From whoever looks: how many bytes of log do you keep?
+    #[serde(skip)]
+    AskBytes(Outlet<u64>),
     /// From the journal: what was remembered.
     #[serde(skip)]
     Journal(Durability),
-}
-
-/// What the journal tells the acceptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Everything that was ever made durable, in order; each an encoded [`Record`].
-    Recovered(Vec<bytes::Bytes>),
-    /// Everything handed over under numbers up to this one is durable.
-    Durable(u64),
-    /// The journal has started anew; what was handed over and not reported durable is lost.
-    Lost,
 }
 
 /// What an acceptor answers to a proposer.
@@ -168,7 +163,7 @@ pub enum Answer {
         /// Those votes.
         votes: Vec<(Slot, Vote)>,
         /// Votes below this slot are forgotten here: they cannot be shown, though something is
-        /// chosen there, and everybody has its effect.
+        /// chosen there. Nothing may be proposed below by whoever counts this promise.
         forgotten: Slot,
     },
     /// Phase 2b: voted for everything in the round.
@@ -177,6 +172,16 @@ pub enum Answer {
         ballot: Ballot,
         /// The round.
         round: Round,
+    },
+    /// No vote was cast for the slots of the round that are below `below`, which is above the first
+    /// of them: they are chosen, and forgotten here. For the others, if any, a vote was cast.
+    Forgotten {
+        /// The ballot.
+        ballot: Ballot,
+        /// The round.
+        round: Round,
+        /// First slot whose votes are kept.
+        below: Slot,
     },
     /// Refused, since a higher ballot has been promised.
     Nack {
@@ -263,7 +268,22 @@ impl Record {
     }
 }
 
-quorate_stage::kinds!(Message { Prepare, Accept, Confirm, AskPromised, Recall, Forget, Journal });
+quorate_stage::kinds!(Message {
+    Prepare,
+    Accept,
+    Confirm,
+    AskPromised,
+    Recall,
+    Forget,
+    AskBytes,
+    Journal,
+});
+
+impl From<Durability> for Message {
+    fn from(event: Durability) -> Self {
+        Message::Journal(event)
+    }
+}
 
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
@@ -311,11 +331,8 @@ impl fmt::Display for Message {
             Message::AskPromised => f.write_str("AskPromised"),
             Message::Recall => f.write_str("Recall"),
             Message::Forget { below } => write!(f, "Forget below={below}"),
-            Message::Journal(Durability::Recovered(records)) => {
-                write!(f, "Recovered {} records", records.len())
-            }
-            Message::Journal(Durability::Durable(number)) => write!(f, "Durable {number}"),
-            Message::Journal(Durability::Lost) => f.write_str("Lost"),
+            Message::AskBytes(_) => f.write_str("AskBytes"),
+            Message::Journal(event) => write!(f, "{event}"),
         }
     }
 }
@@ -328,6 +345,9 @@ impl fmt::Display for Answer {
                 below.map_or(Ok(()), |below| write!(f, " more from={below}"))
             }
             Answer::Accepted { ballot, round } => write!(f, "Accepted {ballot} r{round}"),
+            Answer::Forgotten { ballot, round, below } => {
+                write!(f, "Forgotten {ballot} r{round} below={below}")
+            }
             Answer::Nack { refused, promised } => write!(f, "Nack {refused} promised={promised}"),
             Answer::Confirmed { ballot, id } => write!(f, "Confirmed {ballot} #{id}"),
             Answer::Promised { promised } => write!(f, "Promised {promised}"),

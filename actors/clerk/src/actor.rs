@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use quorate_kvserver::{
-    Condition, KEY_BYTES_MAX, Message as ToServer, Op, Served, VALUE_BYTES_MAX,
+    Condition, KEY_BYTES_MAX, KvError, Message as ToServer, Op, Reply, Served, VALUE_BYTES_MAX,
 };
 use quorate_protocol::{Name, NodeId};
 use quorate_rsm::{Outcome as Answer, Request};
@@ -22,7 +22,14 @@ pub struct Config {
     /// Operations under way at one time; beyond, they are refused. Must be well below the number
     /// of replies that servers keep.
     pub under_way_max: usize,
+    /// Whether the servers remember what they have answered. Without, only reads and versioned Puts
+    /// are taken; `retry` should be well above what an election takes, since a Put that is sent
+    /// again may end as [`Outcome::Maybe`].
+    pub sessions: bool,
 }
+
+/// How long before another server is asked when one has said that it cannot serve.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which servers a clerk may ask, in its order of preference.
 pub struct Servers {
@@ -48,9 +55,12 @@ struct Pending {
     token: u64,
     reply: Outlet<Outcomes>,
     since: Instant,
-    sent: Instant,
-    /// Whether it was sent more than once.
+    /// When to ask the next server.
+    due: Instant,
+    /// Whether a former copy may be, or may have been, carried out.
     again: bool,
+    /// Whether the last copy certainly was not and will not be.
+    void: bool,
 }
 
 /// The clerk's actor.
@@ -63,6 +73,8 @@ pub struct Clerk {
     last_serial: u64,
     pending: BTreeMap<u64, Pending>,
     stopped: bool,
+    /// Whether the timer was set to run out soon.
+    hurries: bool,
 }
 
 fn too_long(op: &Op) -> bool {
@@ -97,6 +109,7 @@ impl Clerk {
             last_serial: 0,
             pending: BTreeMap::new(),
             stopped: false,
+            hurries: false,
         }
     }
 
@@ -108,6 +121,8 @@ impl Clerk {
                 Some(Refusal::NotReady)
             } else if too_long(&op) {
                 Some(Refusal::TooLong)
+            } else if !self.config.sessions && !op.is_sessionless() {
+                Some(Refusal::NeedsSession)
             } else if self.pending.len() >= self.config.under_way_max {
                 Some(Refusal::Busy)
             } else {
@@ -118,8 +133,8 @@ impl Clerk {
                 continue;
             }
             self.last_serial += 1;
-            let pending =
-                Pending { op, token, reply: reply.clone(), since: now, sent: now, again: false };
+            let (reply, due) = (reply.clone(), now + self.config.retry);
+            let pending = Pending { op, token, reply, since: now, due, again: false, void: false };
             self.pending.insert(self.last_serial, pending);
             serials.push(self.last_serial);
         }
@@ -130,18 +145,25 @@ impl Clerk {
         self.watch(stage);
     }
 
-    fn send(&self, serials: &[u64], stage: &Stage<Self>) {
+    fn message(&self, serials: &[u64]) -> Option<ToServer> {
+        let client_id = self.client_id;
+        if !self.config.sessions {
+            let op = |serial: &u64| Some((*serial, self.pending.get(serial)?.op.clone()));
+            let ops: Vec<(u64, Op)> = serials.iter().filter_map(op).collect();
+            return (!ops.is_empty()).then_some(ToServer::ServeSessionless { client_id, ops });
+        }
         let acked_below = self.acked_below();
         let requests = serials.iter().filter_map(|serial| {
             let pending = self.pending.get(serial)?;
             let command = pending.op.clone();
-            Some(Request { client_id: self.client_id, serial: *serial, acked_below, command })
+            Some(Request { client_id, serial: *serial, acked_below, command })
         });
         let requests: Vec<Request<Op>> = requests.collect();
-        if requests.is_empty() {
-            return;
-        }
-        let message = ToServer::Serve { requests };
+        (!requests.is_empty()).then_some(ToServer::Serve { requests })
+    }
+
+    fn send(&self, serials: &[u64], stage: &Stage<Self>) {
+        let Some(message) = self.message(serials) else { return };
         let node = self.servers.nodes[self.current % self.servers.nodes.len()];
         match (&self.servers.local, &self.servers.remote) {
             (Some(local), _) if local.name().node == node => local.send(stage.name(), message),
@@ -165,19 +187,36 @@ impl Clerk {
         if served.client_id != self.client_id {
             return;
         }
+        let soon = stage.now() + PAUSE;
+        let mut hurry = false;
         let mut outcomes: Vec<(Outlet<Outcomes>, Outcomes)> = vec![];
         for (serial, answer) in served.answers {
-            let Some(pending) = self.pending.get(&serial) else { continue };
+            let Some(pending) = self.pending.get_mut(&serial) else { continue };
             let outcome = match answer {
+                Answer::Done(Reply::Error(KvError::Version { .. }))
+                    if !self.config.sessions && pending.again =>
+                {
+                    Outcome::Maybe
+                }
                 Answer::Done(reply) => Outcome::Done(reply),
+                _ if !self.config.sessions => {
+                    // Another server may do better. Of a copy that was refused nothing will come.
+                    pending.void = matches!(answer, Answer::Busy | Answer::NotPlaced);
+                    pending.due = pending.due.min(soon);
+                    hurry = true;
+                    continue;
+                }
                 Answer::Forgotten if is_versioned(&pending.op) => Outcome::Maybe,
                 Answer::Forgotten => Outcome::Unknown,
                 // An earlier copy may be under way elsewhere: ask again later.
-                Answer::Busy | Answer::Stopped if pending.again => continue,
+                _ if pending.again => continue,
                 Answer::Busy => Outcome::Refused(Refusal::Busy),
-                Answer::Stopped if pending.op.is_read() => Outcome::Refused(Refusal::NotReady),
-                Answer::Stopped if self.servers.nodes.len() > 1 => continue,
-                Answer::Stopped => Outcome::Unknown,
+                Answer::NotPlaced => Outcome::Refused(Refusal::NotReady),
+                Answer::Stopped | Answer::Displaced if pending.op.is_read() => {
+                    Outcome::Refused(Refusal::NotReady)
+                }
+                Answer::Stopped | Answer::Displaced if self.servers.nodes.len() > 1 => continue,
+                Answer::Stopped | Answer::Displaced => Outcome::Unknown,
             };
             let Some(pending) = self.pending.remove(&serial) else { continue };
             match outcomes.last_mut() {
@@ -190,10 +229,15 @@ impl Clerk {
         for (reply, list) in outcomes {
             reply.send(stage.name(), list);
         }
+        // Not moved by every answer: it would never run out.
+        if hurry && !std::mem::replace(&mut self.hurries, true) {
+            stage.set_timer(Timer::Patience, PAUSE);
+        }
     }
 
     /// Gives up what is past its deadline, asks the next server about what waits too long.
     fn on_patience(&mut self, stage: &mut Stage<Self>) {
+        self.hurries = false;
         let now = stage.now();
         let over = |pending: &Pending| {
             self.config.deadline.is_some_and(|deadline| now - pending.since >= deadline)
@@ -211,15 +255,16 @@ impl Clerk {
         let slow: Vec<u64> = self
             .pending
             .iter()
-            .filter(|(_, pending)| now - pending.sent >= self.config.retry)
+            .filter(|(_, pending)| now >= pending.due)
             .map(|(serial, _)| *serial)
             .collect();
         if !slow.is_empty() {
             self.current = (self.current + 1) % self.servers.nodes.len();
             for serial in &slow {
                 if let Some(pending) = self.pending.get_mut(serial) {
-                    pending.sent = now;
-                    pending.again = true;
+                    pending.due = now + self.config.retry;
+                    pending.again |= !pending.void;
+                    pending.void = false;
                 }
             }
             self.send(&slow, stage);

@@ -18,6 +18,16 @@
 //! C3. A clerk that starts anew is another client: it takes no answer that was meant for a former
 //!     life, and its users are told that what they have asked will not be answered.
 //! C4. `acked_below` never passes a serial that somebody still waits for.
+//! C5. A clerk without a session says ErrVersion only of a Put that was sent one time, and
+//!     [`Outcome::Maybe`] only of one that was sent again and then met another version. It is never
+//!     said because time has passed.
+//!
+//! # Without a session
+//! The clerk of 6.5840 2026 asks the servers to remember nothing. It may read, and put at a version:
+//! since a key's version only rises, a second copy of a Put that took effect finds another version.
+//! So it is carried out at most once, ErrNoKey is certain even when it was sent again, and ErrVersion
+//! is not: the first copy may have raised the version. Deleting a key makes it begin at version 1
+//! anew; clerks without sessions must not share keys with clients that delete.
 //!
 //! # Deviations
 //! - A clerk serves many users at once: serials overtake each other, and the servers keep replies

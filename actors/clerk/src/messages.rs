@@ -77,7 +77,7 @@ pub enum Outcome {
     Done(Reply),
     /// ErrMaybe (6.5840 2026, Lab 2): a versioned Put was carried out or refused for its version,
     /// once, and which of the two is not known any more: it had to be sent again, and the servers
-    /// do not keep its answer.
+    /// do not keep its answer. Never given for what was sent one time only.
     Maybe,
     /// It was certainly not executed and will not be; it may be tried again.
     Refused(Refusal),
@@ -97,6 +97,8 @@ pub enum Refusal {
     NotReady,
     /// A key or a value is longer than the bounds allow.
     TooLong,
+    /// The clerk keeps no session, and without one the operation could be carried out twice.
+    NeedsSession,
 }
 
 impl fmt::Display for Refusal {
@@ -106,6 +108,9 @@ impl fmt::Display for Refusal {
             Refusal::NoQuorum => "no majority of replicas could be reached",
             Refusal::NotReady => "the node is not ready",
             Refusal::TooLong => "a key or value is too long",
+            Refusal::NeedsSession => {
+                "a client without a session may only read, and put at a version; use one with a session"
+            }
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the clerk promises (C1 to C4), against servers that the test plays.
+//! What the clerk promises (C1 to C5), against servers that the test plays.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_clerk::{Clerk, Config, Message, Outcome, Outcomes, Refusal, Servers};
-use quorate_kvserver::{Condition, Message as ToServer, Op, Reply, Served, Version};
+use quorate_kvserver::{Condition, KvError, Message as ToServer, Op, Reply, Served, Version};
 use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Outcome as Answer, Request};
 use quorate_stage::{CrashMode, Limits, Link, Mailbox, Node, Outlet, Parcel, Transport, seat};
@@ -22,7 +22,15 @@ struct Wire(Arc<Mutex<Vec<Sent>>>);
 impl Transport for Wire {
     fn send(&self, parcel: Parcel) {
         let message: ToServer = rmp_serde::from_slice(&parcel.body).unwrap();
-        let ToServer::Serve { requests } = message else { panic!("{}", parcel.kind) };
+        let requests = match message {
+            ToServer::Serve { requests } => requests,
+            ToServer::ServeSessionless { client_id, ops } => {
+                let request =
+                    |(serial, command)| Request { client_id, serial, acked_below: 0, command };
+                ops.into_iter().map(request).collect()
+            }
+            other => panic!("{other}"),
+        };
         let mut sent = self.0.lock().unwrap();
         sent.extend(requests.into_iter().map(|request| (parcel.to.node, request)));
     }
@@ -78,6 +86,10 @@ fn stored(version: u64) -> Reply {
 }
 
 fn scene(deadline: Option<Duration>, test: impl AsyncFnOnce(Scene)) {
+    scene_with(true, deadline, test);
+}
+
+fn scene_with(sessions: bool, deadline: Option<Duration>, test: impl AsyncFnOnce(Scene)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -89,7 +101,8 @@ fn scene(deadline: Option<Duration>, test: impl AsyncFnOnce(Scene)) {
         let clerk = place.mailbox();
         let wire = Wire::default();
         let transport: Arc<dyn Transport> = Arc::new(wire.clone());
-        let config = Config { retry: Duration::from_millis(100), deadline, under_way_max: 4 };
+        let retry = Duration::from_millis(100);
+        let config = Config { retry, deadline, under_way_max: 4, sessions };
         place.take(move |stage| {
             let remote = Some(Link::new(GroupId(1), Role::KvServer, transport.clone()));
             let nodes = vec![NodeId(1), NodeId(2)];
@@ -198,5 +211,71 @@ fn a_clerk_that_starts_anew_takes_no_answer_of_its_former_life() {
         scene.answer(present.client_id, present.serial, Answer::Done(stored(2)));
         scene.after(1).await;
         assert_eq!(scene.told(), [(2, Outcome::Done(stored(2)))]);
+    });
+}
+
+fn at(version: u64) -> Op {
+    versioned("v", Condition::IfVersion(Version(version)))
+}
+
+fn other_version() -> Answer<Reply> {
+    Answer::Done(Reply::Error(KvError::Version { stored: Version(9) }))
+}
+
+#[test]
+fn without_a_session_err_version_is_certain_only_of_what_was_sent_once() {
+    scene_with(false, None, async |scene| {
+        scene.submit(vec![(1, at(3)), (2, at(3)), (3, at(3)), (4, at(3))]);
+        scene.after(1).await;
+        let sent = scene.sent();
+        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
+        scene.answer(client, serial, other_version());
+        scene.after(1).await;
+        let certain = Reply::Error(KvError::Version { stored: Version(9) });
+        assert_eq!(scene.told(), [(1, Outcome::Done(certain))]);
+        scene.after(1000).await;
+        assert!(scene.told().is_empty(), "time alone says nothing");
+        assert!(scene.sent().len() > 3, "it is sent again for ever");
+        let no_key = Reply::Error(KvError::NoKey);
+        scene.answer(client, serial + 1, other_version());
+        scene.answer(client, serial + 2, Answer::Done(no_key.clone()));
+        scene.answer(client, serial + 3, Answer::Done(stored(4)));
+        scene.after(1).await;
+        let told = [(2, Outcome::Maybe), (3, Outcome::Done(no_key)), (4, Outcome::Done(stored(4)))];
+        assert_eq!(scene.told(), told);
+    });
+}
+
+#[test]
+fn without_a_session_a_copy_that_was_refused_does_not_count() {
+    scene_with(false, None, async |scene| {
+        scene.submit(vec![(1, at(3)), (2, at(3))]);
+        scene.after(1).await;
+        let sent = scene.sent();
+        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
+        scene.answer(client, serial, Answer::Busy);
+        // Who stops may have handed it on.
+        scene.answer(client, serial + 1, Answer::Stopped);
+        scene.after(60).await;
+        let again = scene.sent();
+        assert_eq!(again.len(), 2, "at once, without waiting for the patience to end");
+        assert!(again.iter().all(|(node, _)| *node == NodeId(2)), "the next server");
+        scene.answer(client, serial, other_version());
+        scene.answer(client, serial + 1, other_version());
+        scene.after(1).await;
+        let certain = Reply::Error(KvError::Version { stored: Version(9) });
+        assert_eq!(scene.told(), [(1, Outcome::Done(certain)), (2, Outcome::Maybe)]);
+    });
+}
+
+#[test]
+fn without_a_session_nothing_is_taken_that_could_be_carried_out_twice() {
+    scene_with(false, None, async |scene| {
+        let append = Op::Append { key: "k".into(), value: "v".into() };
+        scene.submit(vec![(1, append), (2, put("a")), (3, get())]);
+        scene.after(1).await;
+        let refused = Outcome::Refused(Refusal::NeedsSession);
+        assert_eq!(scene.told(), [(1, refused.clone()), (2, refused)]);
+        assert_eq!(scene.sent().len(), 1);
     });
 }

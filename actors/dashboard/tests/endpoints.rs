@@ -81,6 +81,10 @@ fn status_and_readiness_are_the_rsms() {
         waiting: 1,
         ready: true,
         size: (5, 90),
+        log_bytes: 70,
+        taken: 4,
+        installed: 1,
+        fetched: Some((30, 60)),
     };
     let scene = build(Plan { status: full, ..Plan::default() });
     assert_eq!(
@@ -88,6 +92,7 @@ fn status_and_readiness_are_the_rsms() {
         json!({
             "node": 1, "leader": 3, "applied": 12, "checkpointed": 10, "commands": 8,
             "duplicates": 2, "waiting": 1, "ready": true, "size": [5, 90],
+            "log_bytes": 70, "taken": 4, "installed": 1, "fetched": [30, 60],
         })
     );
     assert_eq!(scene.get("/readyz").json()["ready"], true);

@@ -1,16 +1,19 @@
 //! The kvserver's mailbox, and the store as a replicated machine.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use quorate_persistence::Writer;
 use quorate_protocol::{Name, NodeId};
-use quorate_rsm::{Answers, At, Message as ToRsm, StateMachine, Submit};
+use quorate_rsm::{
+    Answers, At, Message as ToRsm, Placing, Restore, Restoring, StateMachine, Submit, Writer,
+};
 use quorate_stage::{Mailbox, Outlet, PeerOutlet, Role, Stage};
 
 use crate::{
+    door::Door,
     machine::Store,
     messages::{Op, Reply},
     request::{Message, Served},
+    snapshot::Restore as StoreRestore,
 };
 
 impl StateMachine for Store {
@@ -34,22 +37,36 @@ impl StateMachine for Store {
     }
 
     fn snapshot(&self) -> Writer {
-        let snapshot = Store::snapshot(self);
-        Box::new(move |sink| {
-            for chunk in snapshot.encode_chunks() {
-                sink.write(&chunk)?;
-            }
-            Ok(())
-        })
+        Writer::new(Store::snapshot(self).encode_chunks())
     }
 
-    fn restore(bytes: &[u8]) -> Result<Self, String> {
-        Store::decode([bytes]).map_err(|error| error.to_string())
+    fn restore() -> Restore<Self> {
+        Restore::streamed(StoreRestore::new())
+    }
+}
+
+impl Restoring<Store> for StoreRestore {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        StoreRestore::feed(self, bytes).map_err(|error| error.to_string())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Store, String> {
+        StoreRestore::finish(*self).map_err(|error| error.to_string())
     }
 }
 
 /// Ways to clerks that are remembered.
 const CLERKS_MAX: usize = 1024;
+
+/// How often it is looked for operations of clerks without sessions that will not be answered.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// What a kvserver asks to be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// Give up what is never answered.
+    Sweep,
+}
 
 /// The kvserver's actor: the door of a group for its clients.
 pub struct KvServer {
@@ -57,12 +74,46 @@ pub struct KvServer {
     clerks: PeerOutlet<Served>,
     /// Per clerk and life of it, where the rsm puts its answers.
     replies: BTreeMap<(NodeId, u64), Outlet<Answers<Reply>>>,
+    /// On behalf of clerks without sessions, and where the rsm puts those answers.
+    door: Door,
+    own: Outlet<Answers<Reply>>,
 }
 
 impl KvServer {
     /// A kvserver in front of `rsm`.
-    pub fn new(rsm: Mailbox<ToRsm<Store>>, clerks: PeerOutlet<Served>) -> Self {
-        KvServer { rsm, clerks, replies: BTreeMap::new() }
+    pub fn new(
+        rsm: Mailbox<ToRsm<Store>>,
+        clerks: PeerOutlet<Served>,
+        stage: &mut Stage<Self>,
+    ) -> Self {
+        let session = stage.chance().number();
+        let mailbox = stage.mailbox().clone();
+        let own = Outlet::from_fn(move |from, answers| {
+            mailbox.send(from, Message::AnsweredOwn { session, answers });
+        });
+        KvServer { rsm, clerks, replies: BTreeMap::new(), door: Door::new(session), own }
+    }
+
+    fn serve_sessionless(
+        &mut self,
+        clerk: NodeId,
+        client_id: u64,
+        ops: Vec<(u64, Op)>,
+        stage: &mut Stage<Self>,
+    ) {
+        let (requests, refused) = self.door.admit(clerk, client_id, ops);
+        if !refused.answers.is_empty() {
+            self.clerks.send(stage.name(), clerk, refused);
+        }
+        let (placing, reply) = (Placing::UntilApplied, self.own.clone());
+        self.rsm.send(stage.name(), ToRsm::Submit(Submit { requests, placing, reply }));
+        self.watch(stage);
+    }
+
+    fn watch(&self, stage: &mut Stage<Self>) {
+        if !self.door.is_idle() && !stage.timer_is_set(&Timer::Sweep) {
+            stage.set_timer(Timer::Sweep, SWEEP);
+        }
     }
 
     fn reply_to(
@@ -87,7 +138,7 @@ impl KvServer {
 
 impl Role for KvServer {
     type Message = Message;
-    type Timer = ();
+    type Timer = Timer;
 
     fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
         match message {
@@ -97,12 +148,29 @@ impl Role for KvServer {
                 };
                 let reply = self.reply_to(from.node, client_id, stage);
                 let requests = requests.into_iter().map(|request| (request.serial, request));
-                let submit = Submit { requests: requests.collect(), reply };
+                let requests = requests.collect();
+                let placing = Placing::UntilApplied;
+                let submit = Submit { requests, placing, reply };
                 self.rsm.send(stage.name(), ToRsm::Submit(submit));
+            }
+            Message::ServeSessionless { client_id, ops } => {
+                self.serve_sessionless(from.node, client_id, ops, stage);
+            }
+            Message::AnsweredOwn { session, answers } => {
+                if session == self.door.session() {
+                    for (clerk, served) in self.door.settle(answers) {
+                        self.clerks.send(stage.name(), clerk, served);
+                    }
+                }
             }
             Message::Answered { to, client_id, answers } => {
                 self.clerks.send(stage.name(), to, Served { client_id, answers });
             }
         }
+    }
+
+    fn on_timer(&mut self, Timer::Sweep: Timer, stage: &mut Stage<Self>) {
+        self.door.sweep();
+        self.watch(stage);
     }
 }

@@ -10,14 +10,23 @@
 //!    | <-- Reply --   |
 //!    | - snapshot ->  | --- Snapshot ---------> | encoded there, while applying goes on
 //!
+//! # Clerks without sessions
+//! The clerk of 6.5840 2026 keeps no session: it may only read and put at a version, and says
+//! ErrMaybe where it cannot tell. For such a clerk the kvserver submits under a session of its own,
+//! so that an engine which repeats a proposal does not carry it out twice, and nothing is kept of
+//! any client: neither in the log's state nor here, once it is answered.
+//!
 //! # Invariants
 //! K1. The same operations in the same order give the same replies and the same snapshot bytes.
 //! K2. No stored key is longer than [`KEY_BYTES_MAX`], no value longer than [`VALUE_BYTES_MAX`].
 //! K3. An operation that answers an error has changed nothing.
 //! K4. A snapshot never changes, whatever is applied after it was taken.
 //! K5. Nothing that is stored keeps the buffer alive that it arrived in.
+//! K6. A serial of the server's session names one transmission of one clerk for ever, and its
+//!     answer goes to nobody else.
 
 mod actor;
+mod door;
 mod machine;
 mod messages;
 mod number;

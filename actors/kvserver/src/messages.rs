@@ -120,6 +120,15 @@ impl Op {
         matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count)
     }
 
+    /// Whether a clerk without sessions may ask for it: it can be sent again without being carried
+    /// out twice, because a version comes only once.
+    pub fn is_sessionless(&self) -> bool {
+        match self {
+            Op::Put { condition: Condition::IfVersion(_), want_old: false, .. } => true,
+            op => op.is_read(),
+        }
+    }
+
     /// Short name, for logs and counters.
     pub fn kind(&self) -> &'static str {
         match self {

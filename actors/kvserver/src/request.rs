@@ -16,6 +16,22 @@ pub enum Message {
         /// The operations, with their clients and serials.
         requests: Vec<Request<Op>>,
     },
+    /// From a clerk without sessions: carry these out, each at most once for this message. What is
+    /// sent again is another one. Answered by [`Served`], each serial by itself.
+    ServeSessionless {
+        /// The clerk's life; comes back with the answers.
+        client_id: u64,
+        /// Reads and versioned Puts, each with its serial.
+        ops: Vec<(u64, Op)>,
+    },
+    /// From the rsm: what became of some that this server has submitted as its own.
+    #[serde(skip)]
+    AnsweredOwn {
+        /// The server's session: serials of a former one mean other operations.
+        session: u64,
+        /// By the server's serial.
+        answers: Answers<Reply>,
+    },
     /// From the rsm: what became of some of them.
     #[serde(skip)]
     Answered {
@@ -28,7 +44,7 @@ pub enum Message {
     },
 }
 
-quorate_stage::kinds!(Message { Serve, Answered });
+quorate_stage::kinds!(Message { Serve, ServeSessionless, AnsweredOwn, Answered });
 
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
@@ -50,6 +66,17 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
+            Message::ServeSessionless { client_id, ops } => {
+                write!(f, "ServeSessionless")?;
+                for (serial, op) in ops.iter().take(4) {
+                    write!(f, " {:04x}.{serial} {}", client_id & 0xffff, op.kind())?;
+                }
+                match ops.len() {
+                    0..=4 => Ok(()),
+                    n => write!(f, " and {} more", n - 4),
+                }
+            }
+            Message::AnsweredOwn { answers, .. } => write!(f, "AnsweredOwn {}", answers.len()),
             Message::Answered { to, answers, .. } => write!(f, "Answered {to} {}", answers.len()),
         }
     }

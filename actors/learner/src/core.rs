@@ -21,6 +21,8 @@ use crate::messages::{Fate, Library, Message, Notice, View};
 const TAUGHT_ENTRIES_MAX: usize = 512;
 /// Bytes of values in one answer to Learn.
 const TAUGHT_BYTES_MAX: usize = 1024 * 1024;
+/// As often as everybody was asked for a slot, an answer that it is forgotten is believed to hold.
+const FORGETFUL_ROUNDS: usize = 4;
 /// Entries handed to the rsm in one message.
 const CHOSEN_ENTRIES_MAX: usize = 512;
 
@@ -99,9 +101,11 @@ pub struct Learner {
     fetch_armed: bool,
     /// Who was asked for `below` and does not know it either.
     ignorant: BTreeSet<NodeId>,
+    /// Who was asked for `below` and has forgotten it: a checkpoint is needed.
+    forgetful: BTreeSet<NodeId>,
     /// Next slot to hand over, once somebody has subscribed.
     next: Option<Slot>,
-    /// Per node, first slot that it still needs.
+    /// The labs' library only: per node, first slot that it still needs.
     done: BTreeMap<NodeId, Slot>,
     /// Per other node, what it has confirmed to have heard of our own done.
     done_heard: BTreeMap<NodeId, Slot>,
@@ -132,6 +136,7 @@ impl Learner {
             fetches: 0,
             fetch_armed: false,
             ignorant: BTreeSet::new(),
+            forgetful: BTreeSet::new(),
             next: None,
             done: BTreeMap::new(),
             done_heard: BTreeMap::new(),
@@ -283,6 +288,7 @@ impl Learner {
             self.fetches = 0;
             self.fetch_armed = false;
             self.ignorant.clear();
+            self.forgetful.clear();
             out.cancel_timer(Timer::Fetch);
         }
     }
@@ -302,8 +308,16 @@ impl Learner {
         // Learners forget when they start anew, and votes of an old ballot do not tell what came of
         // them. So it can be that nobody knows a slot that is chosen. Then it must be proposed
         // again, as a distinguished learner would ask for (PMS 2.3).
+        // Who has forgotten it knows more than any vote can show: as long as one answers, wait for
+        // its checkpoint.
         let quorum = self.nodes.len() / 2 + 1;
-        if self.fetches as usize > others.len() && self.ignorant.len() + 1 >= quorum {
+        if (self.fetches as usize).is_multiple_of(others.len() * FORGETFUL_ROUNDS) {
+            self.forgetful.clear();
+        }
+        if self.fetches as usize > others.len()
+            && self.ignorant.len() + 1 >= quorum
+            && self.forgetful.is_empty()
+        {
             out.send(Outbound::Proposer(self.me, Notice::Missing { from: self.below }));
         }
         self.fetches += 1;
@@ -314,7 +328,9 @@ impl Learner {
 
     fn on_learn(&mut self, asker: NodeId, from: Slot, below: Slot, out: &mut Out<Self>) {
         let (mut entries, mut bytes) = (vec![], 0);
-        for (slot, value) in self.chosen.range(from..below.max(from)) {
+        // What follows a gap that only a checkpoint can fill is of no use yet.
+        let below = if from < self.forgotten { from } else { below.max(from) };
+        for (slot, value) in self.chosen.range(from..below) {
             bytes += value.as_ref().map_or(0, |proposal| proposal.command.len());
             let full = bytes > TAUGHT_BYTES_MAX || entries.len() == TAUGHT_ENTRIES_MAX;
             if full && !entries.is_empty() {
@@ -322,22 +338,36 @@ impl Learner {
             }
             entries.push((*slot, value.clone()));
         }
-        if entries.is_empty() && from < self.forgotten {
+        if self.holes == Holes::Left && entries.is_empty() && from < self.forgotten {
             out.alarm(format!("{asker} asks for slot {from}, forgotten below {}", self.forgotten));
         }
         // Also when there is none: then the asker knows that we do not know.
-        out.send(Outbound::Learner(asker, Message::Taught { from, entries }));
+        let forgotten = self.forgotten;
+        out.send(Outbound::Learner(asker, Message::Taught { from, entries, forgotten }));
     }
 
-    fn on_taught(&mut self, node: NodeId, from: Slot, entries: Vec<Entry>, out: &mut Out<Self>) {
+    fn on_taught(
+        &mut self,
+        node: NodeId,
+        from: Slot,
+        (entries, forgotten): (Vec<Entry>, Slot),
+        out: &mut Out<Self>,
+    ) {
         let before = self.below;
         self.decide(entries, out);
+        if self.holes == Holes::Filled && forgotten > self.below {
+            // Everything below is chosen, and in a checkpoint of that node.
+            self.forgetful.insert(node);
+            let index = Index(forgotten.0 - 1);
+            return out.send(Outbound::Log(Event::Behind { ask: node, index }));
+        }
         if self.below == before && from == before {
             self.ignorant.insert(node);
         }
         if self.below > before {
             self.fetches = 0;
             self.ignorant.clear();
+            self.forgetful.clear();
             // More is missing: ask on at once.
             self.fetch(out);
         }
@@ -350,7 +380,8 @@ impl Learner {
         let entries: Vec<Entry> = known.collect();
         if !entries.is_empty() {
             let from = entries[0].0;
-            out.send(Outbound::Learner(node, Message::Taught { from, entries }));
+            let forgotten = self.forgotten;
+            out.send(Outbound::Learner(node, Message::Taught { from, entries, forgotten }));
         }
     }
 
@@ -454,6 +485,10 @@ impl Learner {
     fn forget(&mut self, out: &mut Out<Self>) {
         let needs = |node: &NodeId| self.done.get(node).copied().unwrap_or_default();
         let min = self.nodes.iter().map(needs).min().unwrap_or_default();
+        self.forget_below(min, out);
+    }
+
+    fn forget_below(&mut self, min: Slot, out: &mut Out<Self>) {
         if min <= self.forgotten {
             return;
         }
@@ -500,7 +535,9 @@ impl Learner {
                 self.want_fetch(out);
                 self.hand_over(out);
             }
-            Request::Forget { below, .. } => self.on_done_here(Slot(below.0), out),
+            // Whatever others need: they can have the state (L3). If what is known here does not
+            // reach `saved`, Subscribe goes on behind it; votes in between are of use to others.
+            Request::Forget { below, .. } => self.forget_below(Slot(below.0), out),
             Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
                 out.alarm("the learner was asked to propose".into());
             }
@@ -525,8 +562,8 @@ impl Core for Learner {
             Message::Decided { entries } => self.decide(entries, out),
             Message::Learn { from: first, below } => self.on_learn(from.node, first, below, out),
             Message::Teach { node, slots } => self.teach(node, slots, out),
-            Message::Taught { from: first, entries } => {
-                self.on_taught(from.node, first, entries, out);
+            Message::Taught { from: first, entries, forgotten } => {
+                self.on_taught(from.node, first, (entries, forgotten), out);
             }
             Message::Done { below } => {
                 self.on_done_there(from.node, below, out);

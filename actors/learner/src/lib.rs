@@ -11,13 +11,18 @@
 //!      |           | <- Decided --- | -- Chosen ----------> |             |
 //!      |           |                | -- Learn ----------------------->   |   missed some
 //!      |           |                | <- Taught -----------------------   |
-//!      | <- Forget -----------------| -- Done ------------------------>   |   min()
+//!      |           |                | -- Behind ----------> |             |   they have forgotten
+//!      |           |                | <- Forget, Subscribe- |             |   a checkpoint is there
+//!      | <- Forget -----------------|                       |             |
+//!      |           |                | -- Done ------------------------>   |   the library: min()
 //! ```
 //!
 //! # Invariants
 //! L1. One value per slot, whatever the source.
 //! L2. What is known to be chosen does not wait.
-//! L3. Nothing is kept that every member has done with, and nothing is forgotten before.
+//! L3. Of a log nothing is forgotten before it is part of a state that is durable on this node; then
+//!     it is, whatever the other members need. Of the labs' instances nothing is kept that every
+//!     member has done with, and nothing is forgotten before.
 //! L4. The rsm gets slots in order, without gaps.
 //! L5. A log begins at slot 1.
 //!
@@ -29,7 +34,8 @@
 //!   again, or is asked for by slot.
 //! - What a learner knows is not durable, beyond what its acceptor's votes and marks show. A slot
 //!   that is chosen and that no learner knows any more is proposed again by whoever needs it.
-//! - `done` travels between learners when it changes, never otherwise, and is repeated until heard.
+//! - The labs' `done` travels between learners when it changes, never otherwise, and is repeated
+//!   until heard. A log has no need of it: a member that was away fetches a checkpoint.
 
 mod actor;
 mod core;

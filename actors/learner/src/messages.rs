@@ -59,8 +59,11 @@ pub enum Message {
         from: Slot,
         /// What, and where.
         entries: Vec<Entry>,
+        /// Everything below is chosen and forgotten there: whoever needs it needs a checkpoint.
+        forgotten: Slot,
     },
-    /// From another learner: its node needs nothing below this slot any more.
+    /// From another learner (the labs' library only): its node needs nothing below this slot any
+    /// more.
     Done {
         /// First slot that it still needs.
         below: Slot,
@@ -218,6 +221,9 @@ impl fmt::Display for Message {
             Message::Decided { entries } => write!(f, "Decided slots={}", Slots(entries)),
             Message::Learn { from, below } => write!(f, "Learn {from}..<{below}"),
             Message::Teach { node, slots } => write!(f, "Teach {node} {} slots", slots.len()),
+            Message::Taught { from, entries, forgotten } if from < forgotten => {
+                write!(f, "Taught slots={} forgotten={forgotten}", Slots(entries))
+            }
             Message::Taught { entries, .. } => write!(f, "Taught slots={}", Slots(entries)),
             Message::Done { below } => write!(f, "Done below={below}"),
             Message::DoneToo { heard, below } => write!(f, "DoneToo heard={heard} below={below}"),

@@ -9,7 +9,7 @@ use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Slot, Vote};
 use quorate_learner::{Holes, Message as ToLearner, Notice};
 use quorate_protocol::{
     Core, Member, Name, Never, NodeId, Out,
-    log::{Event, Index, ProposalId, Request},
+    log::{Event, Index, Proposal, ProposalId, Request},
 };
 
 use crate::{
@@ -134,6 +134,8 @@ pub struct Proposer {
     /// Those that have not been forwarded or queued.
     fresh: Vec<ProposalId>,
     barrier: Option<ProposalId>,
+    /// Offers that have a place in our lead and are not known to be chosen.
+    offers: BTreeSet<ProposalId>,
     /// Every slot below is known to our learner, or was before it started anew.
     below: Slot,
     /// Chosen, needed here, and known to no learner: to be proposed again from here on.
@@ -165,6 +167,7 @@ impl Proposer {
             wishes: BTreeMap::new(),
             fresh: vec![],
             barrier: None,
+            offers: BTreeSet::new(),
             below: Slot(0),
             missing: None,
             forgotten: Slot(0),
@@ -266,10 +269,7 @@ impl Proposer {
     fn on_log(&mut self, request: Request, out: &mut Out<Self>) {
         match request {
             Request::Propose(proposal) => self.wish(Wish { slot: None, proposal }, out),
-            Request::Offer(proposal) => {
-                let id = proposal.id;
-                out.send(Outbound::Log(Event::Offered { id, place: None }));
-            }
+            Request::Offer(proposal) => self.on_offer(proposal, out),
             Request::ReadBarrier { id } => {
                 self.barrier = Some(id);
                 let me = self.config.me.node;
@@ -280,6 +280,36 @@ impl Proposer {
             }
             Request::Subscribe { .. } | Request::Forget { .. } => {
                 out.alarm("the proposer was asked what the learner does".into());
+            }
+        }
+    }
+
+    /// Places it if we lead, at most once: it is never a wish, so nobody repeats it.
+    fn on_offer(&mut self, proposal: Proposal, out: &mut Out<Self>) {
+        let id = proposal.id;
+        let place = match &mut self.phase {
+            Phase::Leading(lead) => {
+                let slot = lead.enqueue_last(proposal);
+                self.offers.insert(id);
+                Some((Index(slot.0), lead.ballot().round))
+            }
+            Phase::Following | Phase::Campaigning(_) => {
+                // Ask who leads, as a read would: so one that is dead, or none, is noticed, and
+                // the next offer finds somebody. The answer is nobody's barrier.
+                self.barrier.get_or_insert(id);
+                None
+            }
+        };
+        out.send(Outbound::Log(Event::Offered { id, place }));
+        out.want_drained();
+    }
+
+    /// We lead no longer: what was offered to this lead and is not chosen is on its own.
+    fn drop_offers(&mut self, out: &mut Out<Self>) {
+        let Phase::Leading(lead) = &self.phase else { return };
+        for id in std::mem::take(&mut self.offers) {
+            if !lead.has_chosen(id) {
+                out.send(Outbound::Log(Event::Dropped { id }));
             }
         }
     }
@@ -333,6 +363,7 @@ impl Proposer {
     /// ours again by mistake: a restart asks that acceptor what to surpass.
     fn campaign(&mut self, out: &mut Out<Self>) {
         let me = self.config.me;
+        self.drop_offers(out);
         let ballot = Ballot::new(self.highest.round + 1, me);
         self.highest = ballot;
         let first = self.missing.map_or(self.below, |missing| missing.min(self.below));
@@ -383,12 +414,23 @@ impl Proposer {
             return;
         };
         let forwarded = campaign.take_forwarded();
-        // What some acceptor has forgotten it could not show. It is chosen, and nobody needs it:
-        // to propose anything there, even a no-op, would be a second value for the slot.
-        self.forget(campaign.forgotten());
+        // What some acceptor has forgotten it could not show. It is chosen: to propose anything
+        // there, even a no-op, would be a second value for the slot. In the labs' library nobody
+        // needs it; of a log somebody may, and then needs a checkpoint.
+        let forgotten = campaign.forgotten();
+        if self.config.holes == Holes::Left {
+            self.forget(forgotten);
+        }
         let known = if self.missing.is_some() { campaign.first() } else { self.below };
-        let first = known.max(self.forgotten).max(campaign.first());
+        let first = known.max(self.forgotten).max(forgotten).max(campaign.first());
+        self.missing = self.missing.filter(|missing| *missing >= first);
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
+        if self.config.holes == Holes::Filled && first > self.below {
+            // Our own learner must hear of it, also when there is nothing to propose.
+            let (ballot, progress) = (lead.ballot(), lead.progress());
+            let me = self.config.me.node;
+            out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
+        }
         self.lost = 0;
         self.attempts = 0;
         out.cancel_timer(Timer::Campaign);
@@ -415,8 +457,14 @@ impl Proposer {
             return;
         }
         self.highest = ballot;
+        self.step_down(out);
+    }
+
+    /// Follows whoever has the highest ballot heard of, or nobody if that is ours.
+    fn step_down(&mut self, out: &mut Out<Self>) {
         if !matches!(self.phase, Phase::Following) {
             self.lost += 1;
+            self.drop_offers(out);
             self.phase = Phase::Following;
             for timer in [Timer::Campaign, Timer::Linger, Timer::Resend] {
                 out.cancel_timer(timer);
@@ -441,6 +489,16 @@ impl Proposer {
                     && ballot == lead.ballot()
                 {
                     lead.on_accepted(&self.config, from, round, out);
+                }
+            }
+            Answer::Forgotten { ballot, round, .. } => {
+                if let Phase::Leading(lead) = &mut self.phase
+                    && ballot == lead.ballot()
+                    && !lead.on_forgotten(&self.config, from, round, out)
+                {
+                    // Chosen without us: a higher ballot has been at work. Ours has no business
+                    // there any more, and our next one will be told what is forgotten.
+                    self.step_down(out);
                 }
             }
             Answer::Confirmed { ballot, id } => {
@@ -506,10 +564,14 @@ impl Proposer {
         }
     }
 
-    /// Nobody needs what is below any more: nothing is to be wished for there.
+    /// What is below is not needed here any more: nothing is to be wished for there.
     fn forget(&mut self, below: Slot) {
         self.forgotten = self.forgotten.max(below);
         let forgotten = self.forgotten;
+        if self.config.holes == Holes::Filled {
+            self.below = self.below.max(forgotten);
+            self.missing = self.missing.filter(|missing| *missing >= forgotten);
+        }
         self.decided = self.decided.split_off(&forgotten);
         self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
     }
@@ -547,6 +609,7 @@ impl Proposer {
         let open = self.wishes.len();
         for (slot, id) in &slots {
             if let Some(id) = id {
+                self.offers.remove(id);
                 self.wishes.remove(id);
             }
             if self.config.holes == Holes::Left {
@@ -761,6 +824,8 @@ impl Core for Proposer {
         if let Phase::Leading(lead) = &self.phase {
             assert!(lead.ballot() == self.highest, "P3: leads below the highest ballot heard of");
             lead.invariants();
+        } else {
+            assert!(self.offers.is_empty(), "P6: an offer is kept by who does not lead");
         }
     }
 }

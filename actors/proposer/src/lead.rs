@@ -7,7 +7,10 @@ use std::{
 
 use quorate_acceptor::{Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot};
 use quorate_learner::{Holes, Message as ToLearner};
-use quorate_protocol::{NodeId, Out, log::ProposalId};
+use quorate_protocol::{
+    NodeId, Out,
+    log::{Proposal, ProposalId},
+};
 
 use crate::{
     campaign::Campaign,
@@ -224,6 +227,20 @@ impl Lead {
         self.queue.push_back((wish, from));
     }
 
+    /// Adds what is to be proposed once, and tells the slot that it will get: everything in the
+    /// queue of a log takes the next one.
+    pub(crate) fn enqueue_last(&mut self, proposal: Proposal) -> Slot {
+        let slot = Slot(self.next_slot.0 + self.queue.len() as u64);
+        self.held.insert(proposal.id);
+        self.queue.push_back((Wish { slot: None, proposal }, None));
+        slot
+    }
+
+    /// Whether a proposal is known to be chosen in this ballot.
+    pub(crate) fn has_chosen(&self, id: ProposalId) -> bool {
+        self.recent.contains(&id)
+    }
+
     /// A read wants to know from where on it is linearizable.
     pub(crate) fn ask(&mut self, from: NodeId, id: ProposalId) {
         if !self.asks.contains(&(from, id)) {
@@ -347,6 +364,24 @@ impl Lead {
         self.drop_rounds(config);
     }
 
+    /// An acceptor has forgotten a slot of a round, so that slot is chosen. False if we do not know
+    /// the round to be: then it was chosen in another ballot.
+    pub(crate) fn on_forgotten(
+        &mut self,
+        config: &Config,
+        from: NodeId,
+        round: Round,
+        out: &mut Out<Proposer>,
+    ) -> bool {
+        // A round that is not kept any more is chosen.
+        let chosen = self.rounds.get(&round).is_none_or(|sent| sent.chosen);
+        if chosen || config.holes == Holes::Left {
+            self.on_accepted(config, from, round, out);
+            return true;
+        }
+        false
+    }
+
     /// Moves up what is chosen without gaps; says so to who waits, on the next Accept if there is
     /// one, else by itself.
     fn advance(&mut self, config: &Config, out: &mut Out<Proposer>) {
@@ -415,7 +450,7 @@ impl Lead {
         for sent in self.rounds.values_mut().filter(|sent| sent.chosen) {
             sent.entries.retain(|(slot, _)| *slot >= below);
             if sent.entries.is_empty() {
-                // Everybody has its effect.
+                // Whoever still needs it will ask for it, and be told how to get it.
                 sent.votes.extend(members.iter().copied());
             }
         }
@@ -495,8 +530,10 @@ impl Lead {
     /// The resend timer has run out: repeats what was said before it was set.
     pub(crate) fn resend(&mut self, config: &Config, out: &mut Out<Proposer>) {
         self.resend_armed = false;
+        // Counted in timers, each of which takes up to twice `resend`: nobody who can be reached
+        // again waits for longer than `backoff_max` and one timer.
         let pause_max = (config.timing.backoff_max.as_micros()
-            / config.timing.resend.as_micros().max(1))
+            / (2 * config.timing.resend.as_micros()).max(1))
         .max(1) as u32;
         let old = (self.old_round, self.old_confirm, self.old_through);
         let mut now = vec![self.me];

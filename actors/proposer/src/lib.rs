@@ -18,10 +18,13 @@
 //! # Invariants
 //! P1. A ballot is sent to others only after our own acceptor has promised it durably; a proposer
 //!     that starts surpasses what that acceptor has promised. So no ballot is used twice.
-//! P2. One value per slot and ballot. A slot with votes is proposed the value of the highest one.
+//! P2. One value per slot and ballot. A slot with votes is proposed the value of the highest one, and
+//!     none is proposed below what a counted promise has forgotten, or counted where it is forgotten.
 //! P3. Who leads has heard of no higher ballot.
 //! P4. The number of rounds under way is bounded.
 //! P5. What is announced as chosen was accepted by a majority, round by round without gaps.
+//! P6. What is offered (to be placed once) gets a place only from who leads. Whoever offered it
+//!     hears when that lead is over; after that only phase 1 can bring it up again (P2).
 //!
 //! # Reads
 //! A read is linearizable at an index if every write that was acknowledged before the read came

@@ -1,7 +1,7 @@
 //! A replicated counter, complete: the machine, and three replicas of it in a simulated world.
 
 use quorate_protocol::NodeId;
-use quorate_rsm::{At, StateMachine, Writer};
+use quorate_rsm::{At, Restore, StateMachine, Writer};
 use quorate_sim::machine::run_machine;
 use serde::{Deserialize, Serialize};
 
@@ -37,13 +37,14 @@ impl StateMachine for Counter {
     }
 
     fn snapshot(&self) -> Writer {
-        let bytes = self.0.to_le_bytes();
-        Box::new(move |sink| sink.write(&bytes))
+        Writer::of(self.0.to_le_bytes().to_vec())
     }
 
-    fn restore(bytes: &[u8]) -> Result<Self, String> {
-        let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
-        Ok(Counter(i64::from_le_bytes(bytes)))
+    fn restore() -> Restore<Self> {
+        Restore::whole(|bytes| {
+            let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
+            Ok(Counter(i64::from_le_bytes(bytes)))
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use quorate_persistence::{FileEvent, FilesMessage, Writer};
+use quorate_courier::Message as ToCourier;
+use quorate_persistence::{FileEvent, FilesMessage};
 use quorate_protocol::{
     Name, NodeId,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request as ToEngine},
@@ -16,18 +18,25 @@ use quorate_stage::{Outlet, Role, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    install::Reading,
     machine::{At, StateMachine},
-    messages::{Answers, Message, Outcome, Request, Status, Submit},
+    messages::{Answers, Message, Outcome, Placing, Request, Status, Submit},
+    once::Once,
     origins::Origins,
     sessions::{STALE_MS, Sessions, Verdict},
 };
 
+/// What an entry of the log takes besides its command, as far as an rsm can tell: its identity, its
+/// place, and in what it was agreed.
+const ENTRY_BYTES: u64 = 48;
+
 /// What an rsm is told once.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the checkpoint lies.
-    pub checkpoint: PathBuf,
-    /// Bytes of log after which a checkpoint is made (the labs' maxraftstate).
+    /// The directory where the checkpoints lie.
+    pub checkpoints: PathBuf,
+    /// Bytes of log that are kept, about (the labs' maxraftstate): a checkpoint is made after half
+    /// as many. `u64::MAX`: there never is one.
     pub log_bytes_max: u64,
     /// Whether every read goes through the log, as the labs describe it.
     pub reads_in_log: bool,
@@ -43,9 +52,9 @@ pub struct Config {
 
 impl Config {
     /// The usual bounds.
-    pub fn new(checkpoint: PathBuf) -> Self {
+    pub fn new(checkpoints: PathBuf) -> Self {
         Config {
-            checkpoint,
+            checkpoints,
             log_bytes_max: 64 * 1024 * 1024,
             reads_in_log: false,
             batches_in_flight_max: 4,
@@ -65,6 +74,8 @@ pub struct Wiring {
     pub log: Outlet<ToEngine>,
     /// The files of its node.
     pub files: Outlet<FilesMessage>,
+    /// The courier of its group and node.
+    pub courier: Outlet<ToCourier>,
 }
 
 /// What an rsm asks to be woken for.
@@ -76,38 +87,28 @@ pub enum Timer {
 
 /// What goes into the log, encoded once for all replicas.
 #[derive(Serialize, Deserialize)]
-struct Batch<C> {
+pub(crate) struct Batch<C> {
     /// Stamp of the proposer's clock.
-    time_ms: u64,
-    requests: Vec<Request<C>>,
+    pub(crate) time_ms: u64,
+    /// Whether it is placed once only: see R4.
+    pub(crate) once: bool,
+    pub(crate) requests: Vec<Request<C>>,
 }
 
-/// The start of a checkpoint; the machine's own snapshot follows.
-#[derive(Serialize, Deserialize)]
-struct Heading<R> {
-    position: Position,
-    time_ms: u64,
-    origins: Origins,
-    scopes: BTreeMap<u16, Sessions<R>>,
+pub(crate) struct Waiter<R> {
+    pub(crate) token: u64,
+    pub(crate) reply: Outlet<Answers<R>>,
 }
 
-/// Format of a checkpoint.
-const CHECKPOINT_FORMAT: u32 = 2;
-
-struct Waiter<R> {
-    token: u64,
-    reply: Outlet<Answers<R>>,
-}
-
-struct OwnBatch<R> {
-    command: Bytes,
-    waiters: Vec<Waiter<R>>,
+pub(crate) struct OwnBatch<R> {
+    pub(crate) command: Bytes,
+    pub(crate) waiters: Vec<Waiter<R>>,
     /// Was under way already when the timer was set.
     old: bool,
 }
 
 /// Commands that wait for room in a batch.
-type Queue<M> =
+pub(crate) type Queue<M> =
     VecDeque<(Request<<M as StateMachine>::Command>, Waiter<<M as StateMachine>::Reply>)>;
 
 struct Read<M: StateMachine> {
@@ -117,55 +118,72 @@ struct Read<M: StateMachine> {
 
 /// The rsm's actor, hosting a machine.
 pub struct RsmActor<M: StateMachine> {
-    config: Config,
-    wiring: Wiring,
-    node: NodeId,
+    pub(crate) config: Config,
+    pub(crate) wiring: Wiring,
+    pub(crate) node: NodeId,
     /// Drawn at random: the identities of this life's proposals begin with it.
-    life: u64,
+    pub(crate) life: u64,
     /// None until the checkpoint has been read; what comes meanwhile waits.
-    machine: Option<M>,
-    early: Vec<(Name, Message<M>)>,
-    empty: fn() -> M,
-    scopes: BTreeMap<u16, Sessions<M::Reply>>,
-    origins: Origins,
-    next: Index,
-    time_ms: u64,
+    pub(crate) machine: Option<M>,
+    pub(crate) early: Vec<(Name, Message<M>)>,
+    pub(crate) early_requests: usize,
+    pub(crate) empty: fn() -> M,
+    pub(crate) scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) next: Index,
+    pub(crate) time_ms: u64,
     queue: Queue<M>,
     /// Of the last batch, and of the last read barrier.
     last_seq: u64,
     last_barrier: u64,
-    own: BTreeMap<u64, OwnBatch<M::Reply>>,
+    pub(crate) own: BTreeMap<u64, OwnBatch<M::Reply>>,
+    /// What is to be placed once.
+    once: Once<M>,
     /// Reads that came since the last barrier was asked for.
     fresh_reads: Vec<Read<M>>,
     /// Reads by the barrier that was asked for on their behalf.
     asked_reads: BTreeMap<u64, Vec<Read<M>>>,
     /// Reads that wait for an index to be applied.
     barred_reads: BTreeMap<Index, Vec<Read<M>>>,
-    bytes_since_checkpoint: u64,
+    pub(crate) bytes_since_checkpoint: u64,
     /// Where the log stands after what is applied.
-    position: Position,
+    pub(crate) position: Position,
+    /// What is being read from the files.
+    pub(crate) reading: Reading,
     /// The checkpoint that is being written.
-    saving: Option<Position>,
-    checkpointed: Position,
+    pub(crate) saving: Option<Position>,
+    /// The newest that is durable here, and from where on the log is kept though it is older.
+    pub(crate) checkpointed: Position,
+    pub(crate) kept_from: Index,
+    /// The log that comes next is forgotten: who has a checkpoint, and what it must hold.
+    pub(crate) behind: Option<(NodeId, Index)>,
+    /// Bytes of it that have come, and how many there are.
+    pub(crate) carried: Option<(u64, u64)>,
     leader: Option<NodeId>,
     stopped: bool,
     commands: u64,
     duplicates: u64,
+    /// Checkpoints made here, and those of others taken over.
+    pub(crate) taken: u64,
+    pub(crate) installed: u64,
 }
 
 impl<M: StateMachine> RsmActor<M> {
     /// An rsm whose machine is read from its checkpoint, or begins as `empty`.
     pub fn new(config: Config, wiring: Wiring, empty: fn() -> M, stage: &mut Stage<Self>) -> Self {
+        let node = stage.name().node;
         RsmActor {
             config,
             wiring,
-            node: stage.name().node,
+            node,
             life: stage.chance().number(),
+            once: Once::new(node, stage.chance().number()),
             machine: None,
             early: vec![],
+            early_requests: 0,
             empty,
             scopes: BTreeMap::new(),
-            origins: Origins::default(),
+            origins: Arc::default(),
             next: Index(1),
             time_ms: 0,
             queue: VecDeque::new(),
@@ -177,12 +195,18 @@ impl<M: StateMachine> RsmActor<M> {
             barred_reads: BTreeMap::new(),
             bytes_since_checkpoint: 0,
             position: Position::default(),
+            reading: Reading::Nothing,
             saving: None,
             checkpointed: Position::default(),
+            kept_from: Index(1),
+            behind: None,
+            carried: None,
             leader: None,
             stopped: false,
             commands: 0,
             duplicates: 0,
+            taken: 0,
+            installed: 0,
         }
     }
 
@@ -190,7 +214,7 @@ impl<M: StateMachine> RsmActor<M> {
         let own: usize = self.own.values().map(|batch| batch.waiters.len()).sum();
         let reads = self.asked_reads.values().chain(self.barred_reads.values());
         let reads: usize = reads.map(Vec::len).sum();
-        self.queue.len() + own + reads + self.fresh_reads.len()
+        self.queue.len() + self.once.waiting() + own + reads + self.fresh_reads.len()
     }
 
     fn id(&self, seq: u64) -> ProposalId {
@@ -198,10 +222,11 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     fn on_submit(&mut self, submit: Submit<M>, stage: &mut Stage<Self>) {
-        let Submit { requests, reply } = submit;
+        let Submit { requests, placing, reply } = submit;
+        let queued = self.queue.len() + self.once.waiting();
         let refusal = if self.stopped {
             Some(Outcome::Stopped)
-        } else if self.queue.len() + requests.len() > self.config.waiting_max {
+        } else if queued + requests.len() > self.config.waiting_max {
             Some(Outcome::Busy)
         } else {
             None
@@ -215,29 +240,31 @@ impl<M: StateMachine> RsmActor<M> {
             if M::is_read(&request.command) && !self.config.reads_in_log {
                 self.fresh_reads.push(Read { command: request.command, waiter });
             } else {
-                self.queue.push_back((request, waiter));
+                match placing {
+                    Placing::UntilApplied => self.queue.push_back((request, waiter)),
+                    Placing::Once => self.once.push(request, waiter),
+                }
             }
         }
         stage.request_flush();
     }
 
     /// Proposes what has gathered, and asks for a barrier if reads have come.
-    fn pump(&mut self, stage: &mut Stage<Self>) {
+    pub(crate) fn pump(&mut self, stage: &mut Stage<Self>) {
         while self.own.len() < self.config.batches_in_flight_max && !self.queue.is_empty() {
             let count = self.queue.len().min(self.config.batch_commands_max);
             let (requests, waiters): (Vec<_>, Vec<_>) = self.queue.drain(..count).unzip();
-            // Never behind log time: a slow clock must not make a batch look stale.
-            let time_ms = stage.node().wall_ms().max(self.time_ms);
-            let batch = Batch { time_ms, requests };
-            let command: Bytes = rmp_serde::to_vec(&batch)
-                .expect("commands are plain data, which always encodes")
-                .into();
+            let command = self.encode(requests, false, stage);
             self.last_seq += 1;
             let id = self.id(self.last_seq);
             let own = OwnBatch { command: command.clone(), waiters, old: false };
             self.own.insert(id.seq, own);
             let proposal = Proposal { id, command };
             self.wiring.proposals.send(stage.name(), ToEngine::Propose(proposal));
+        }
+        if let Some(requests) = self.once.take(self.config.batch_commands_max) {
+            let command = self.encode(requests, true, stage);
+            self.once.offer(command, &self.wiring.proposals, stage.name());
         }
         // One barrier at a time, and one more for what came since: reads share them.
         if !self.fresh_reads.is_empty() && self.asked_reads.len() < 2 {
@@ -253,6 +280,14 @@ impl<M: StateMachine> RsmActor<M> {
             }
             stage.set_timer(Timer::Again, self.config.propose_again);
         }
+    }
+
+    fn encode(&self, requests: Vec<Request<M::Command>>, once: bool, stage: &Stage<Self>) -> Bytes {
+        // Never behind log time: a slow clock must not make a batch look stale.
+        let time_ms = stage.node().wall_ms().max(self.time_ms);
+        let batch = Batch { time_ms, once, requests };
+        let batch = rmp_serde::to_vec(&batch);
+        batch.expect("commands are plain data, which always encodes").into()
     }
 
     fn propose_again(&self, old_only: bool, me: Name) {
@@ -276,13 +311,14 @@ impl<M: StateMachine> RsmActor<M> {
             }
             self.next = index.next();
             if let Some(Proposal { id, command }) = proposal {
-                self.bytes_since_checkpoint += command.len() as u64;
+                self.bytes_since_checkpoint += command.len() as u64 + ENTRY_BYTES;
                 self.apply(index, id, &command, stage);
             }
         }
         if position.index.next() == self.next {
             self.position = position;
         }
+        self.settle_behind(stage);
         self.answer_barred(stage.name());
         self.checkpoint_if_due(stage);
         self.pump(stage);
@@ -304,15 +340,21 @@ impl<M: StateMachine> RsmActor<M> {
         let stale = batch.time_ms + STALE_MS < self.time_ms;
         let at = At { index, time_ms: self.time_ms };
         let mine = id.node == self.node && id.life == self.life;
-        if !self.origins.admit(id, self.time_ms) {
+        // A checkpoint that is being written has them too: then they are copied first.
+        if !Arc::make_mut(&mut self.origins).admit(id, batch.once, self.time_ms) {
             // R4. Not the next one of its origin: a copy of one that was applied, or one that came
             // before its predecessor.
             if mine && self.own.contains_key(&id.seq) {
                 self.begin_new_life(stage);
             }
+            // One that came after its successor will never be applied.
+            self.once.give_up(id, &Outcome::NotPlaced, stage.name());
             return;
         }
-        let waiters = mine.then(|| self.own.remove(&id.seq)).flatten().map(|own| own.waiters);
+        let waiters = match mine {
+            true => self.own.remove(&id.seq).map(|own| own.waiters),
+            false => self.once.settle(id),
+        };
         let mut answers = Vec::with_capacity(waiters.as_ref().map_or(0, Vec::len));
         for request in batch.requests {
             let Request { client_id, serial, acked_below, command } = request;
@@ -377,116 +419,13 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     /// Answers the reads whose barrier is passed.
-    fn answer_barred(&mut self, me: Name) {
+    pub(crate) fn answer_barred(&mut self, me: Name) {
         let Some(machine) = &self.machine else { return };
         let later = self.barred_reads.split_off(&self.next.next());
         let passed = std::mem::replace(&mut self.barred_reads, later);
         let reads = passed.into_values().flatten();
         let answered = reads.map(|read| (read.waiter, Outcome::Done(machine.query(&read.command))));
         answer(answered, me);
-    }
-
-    fn checkpoint_if_due(&mut self, stage: &mut Stage<Self>) {
-        if self.bytes_since_checkpoint < self.config.log_bytes_max || self.saving.is_some() {
-            return;
-        }
-        let Some(machine) = &self.machine else { return };
-        self.bytes_since_checkpoint = 0;
-        let position = self.position.clone();
-        let id = position.index.0;
-        let heading = Heading {
-            position: position.clone(),
-            time_ms: self.time_ms,
-            origins: self.origins.clone(),
-            scopes: self.scopes.clone(),
-        };
-        let state = machine.snapshot();
-        let writer: Writer = Box::new(move |sink| {
-            let heading =
-                rmp_serde::to_vec(&heading).expect("replies are plain data, which always encodes");
-            sink.write(&CHECKPOINT_FORMAT.to_le_bytes())?;
-            sink.write(&(heading.len() as u64).to_le_bytes())?;
-            sink.write(&heading)?;
-            state(sink)
-        });
-        self.saving = Some(position);
-        let path = self.config.checkpoint.clone();
-        let reply = stage.mailbox().outlet();
-        let save = FilesMessage::Save { path, id, writer, reply };
-        self.wiring.files.send(stage.name(), save);
-        if !stage.timer_is_set(&Timer::Again) {
-            stage.set_timer(Timer::Again, self.config.propose_again);
-        }
-    }
-
-    fn on_saved(&mut self, id: u64, me: Name) {
-        if let Some(saved) = self.saving.take_if(|saving| saving.index == Index(id)) {
-            self.checkpointed = saved;
-            self.forget(me);
-        }
-    }
-
-    /// Tells the engine what is durable here.
-    fn forget(&self, me: Name) {
-        if self.checkpointed.index > Index(0) {
-            let saved = self.checkpointed.clone();
-            let below = saved.index.next();
-            self.wiring.log.send(me, ToEngine::Forget { saved, below });
-        }
-    }
-
-    fn load(&self, stage: &mut Stage<Self>) {
-        let reply = stage.mailbox().outlet();
-        let path = self.config.checkpoint.clone();
-        self.wiring.files.send(stage.name(), FilesMessage::Load { path, reply });
-        stage.set_timer(Timer::Again, self.config.propose_again);
-    }
-
-    fn on_loaded(&mut self, content: Option<Bytes>, stage: &mut Stage<Self>) {
-        if self.machine.is_some() {
-            return;
-        }
-        let restored = match content {
-            None => Ok((self.empty)()),
-            Some(bytes) => self.restore(&bytes),
-        };
-        match restored {
-            Ok(machine) => self.machine = Some(machine),
-            Err(error) => {
-                let path = self.config.checkpoint.display();
-                return stage.fatal(format!(
-                    "the checkpoint {path} cannot be used: {error}. Its checksum is right, so it \
-                     was written by another version of quorate; start that version"
-                ));
-            }
-        }
-        self.forget(stage.name());
-        self.wiring.log.send(stage.name(), ToEngine::Subscribe { from: self.next });
-        stage.cancel_timer(&Timer::Again);
-        for (from, message) in std::mem::take(&mut self.early) {
-            self.receive(from, message, stage);
-        }
-    }
-
-    fn restore(&mut self, bytes: &[u8]) -> Result<M, String> {
-        let (format, rest) = bytes.split_first_chunk::<4>().ok_or("it is cut short")?;
-        let format = u32::from_le_bytes(*format);
-        if format != CHECKPOINT_FORMAT {
-            return Err(format!("format {format}, this version reads {CHECKPOINT_FORMAT}"));
-        }
-        let (len, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|error| error.to_string())?;
-        let (heading, state) = rest.split_at_checked(len).ok_or("it is cut short")?;
-        let heading: Heading<M::Reply> =
-            rmp_serde::from_slice(heading).map_err(|error| error.to_string())?;
-        let machine = M::restore(state)?;
-        self.scopes = heading.scopes;
-        self.origins = heading.origins;
-        self.time_ms = heading.time_ms;
-        self.next = heading.position.index.next();
-        self.position = heading.position.clone();
-        self.checkpointed = heading.position;
-        Ok(machine)
     }
 
     /// Lets everybody go: reads and commands that were not proposed have had no effect, and still
@@ -498,8 +437,25 @@ impl<M: StateMachine> RsmActor<M> {
         let reads = std::mem::take(&mut self.asked_reads).into_values();
         let reads = reads.chain(std::mem::take(&mut self.barred_reads).into_values()).flatten();
         let reads = reads.chain(std::mem::take(&mut self.fresh_reads));
-        let all = own.chain(queued).chain(reads.map(|read| read.waiter));
+        let once = self.once.release();
+        let all = own.chain(queued).chain(once).chain(reads.map(|read| read.waiter));
         answer(all.map(|waiter| (waiter, Outcome::Stopped)), me);
+    }
+
+    fn on_file(&mut self, event: FileEvent, stage: &mut Stage<Self>) {
+        match event {
+            FileEvent::Listed(names) => self.on_listed(&names, stage),
+            FileEvent::Read { id, found } => self.on_read(id, found, stage),
+            FileEvent::Refused { id, why } => self.on_refused(id, &why, stage),
+            FileEvent::Saved { id, .. } => self.on_saved(id, stage),
+            FileEvent::Asked { id, under_way } => self.on_asked(id, under_way, stage),
+            // Answers to what only a courier asks.
+            FileEvent::Part { .. }
+            | FileEvent::Written { .. }
+            | FileEvent::Failed { .. }
+            | FileEvent::Resumed { .. }
+            | FileEvent::Adopted { .. } => {}
+        }
     }
 
     fn status(&self) -> Status {
@@ -512,12 +468,16 @@ impl<M: StateMachine> RsmActor<M> {
             waiting: self.waiting() as u64,
             ready: self.machine.is_some(),
             size: self.machine.as_ref().map_or((0, 0), M::size),
+            log_bytes: self.bytes_since_checkpoint,
+            taken: self.taken,
+            installed: self.installed,
+            fetched: self.carried,
         }
     }
 }
 
 /// Sends answers, those of neighbours with one address together.
-fn answer<R>(answers: impl Iterator<Item = (Waiter<R>, Outcome<R>)>, me: Name) {
+pub(crate) fn answer<R>(answers: impl Iterator<Item = (Waiter<R>, Outcome<R>)>, me: Name) {
     let mut together: Option<(Outlet<Answers<R>>, Answers<R>)> = None;
     for (Waiter { token, reply }, outcome) in answers {
         match &mut together {
@@ -539,13 +499,23 @@ impl<M: StateMachine> Role for RsmActor<M> {
     type Timer = Timer;
 
     fn started(&mut self, stage: &mut Stage<Self>) {
-        self.load(stage);
+        self.list(stage);
     }
 
     fn receive(&mut self, from: Name, message: Message<M>, stage: &mut Stage<Self>) {
-        if self.machine.is_none()
-            && !matches!(message, Message::File(_) | Message::AskStatus(_) | Message::Stop)
-        {
+        let waits = |message: &Message<M>| {
+            matches!(message, Message::Submit(_) | Message::Engine(_) | Message::Courier(_))
+        };
+        if self.machine.is_none() && waits(&message) {
+            if let Message::Submit(submit) = &message {
+                let requests = self.early_requests + submit.requests.len();
+                if requests > self.config.waiting_max {
+                    let busy = |(token, _): &(u64, _)| (*token, Outcome::Busy);
+                    let answers = submit.requests.iter().map(busy).collect();
+                    return submit.reply.send(stage.name(), answers);
+                }
+                self.early_requests = requests;
+            }
             return self.early.push((from, message));
         }
         match message {
@@ -553,28 +523,28 @@ impl<M: StateMachine> Role for RsmActor<M> {
             Message::Engine(Event::Chosen { entries, position }) => {
                 self.on_chosen(entries, position, stage);
             }
-            Message::Engine(Event::Offered { .. } | Event::Dropped { .. }) => {}
-            Message::Engine(Event::Behind { .. }) => {}
+            // It waits until it is applied, or dropped.
+            Message::Engine(Event::Offered { place: Some(_), .. }) => {}
+            Message::Engine(Event::Offered { id, place: None }) => {
+                self.once.give_up(id, &Outcome::NotPlaced, stage.name());
+                self.pump(stage);
+            }
+            Message::Engine(Event::Dropped { id }) => {
+                self.once.give_up(id, &Outcome::Displaced, stage.name());
+                self.pump(stage);
+            }
+            Message::Engine(Event::Behind { ask, index }) => self.on_behind(ask, index, stage),
             Message::Engine(Event::Barrier { id, from }) => self.on_barrier(id, from, stage),
             Message::Engine(Event::Role { leader }) => self.leader = leader,
-            Message::Engine(Event::SubscribeAgain) => {
-                let from = self.next;
-                self.wiring.log.send(stage.name(), ToEngine::Subscribe { from });
-                self.forget(stage.name());
+            Message::Engine(Event::SubscribeAgain) => self.go_on(stage),
+            Message::Engine(Event::ProposeAgain) => {
+                self.propose_again(false, stage.name());
+                self.once.forgotten(stage.name());
+                self.pump(stage);
             }
-            Message::Engine(Event::ProposeAgain) => self.propose_again(false, stage.name()),
-            Message::File(FileEvent::Loaded(content)) => self.on_loaded(content, stage),
-            Message::File(FileEvent::Saved { id, .. }) => {
-                self.on_saved(id, stage.name());
-                self.checkpoint_if_due(stage);
-            }
-            Message::File(FileEvent::Asked { id }) => {
-                // Answers come in order, so the checkpoint would have been reported before.
-                if self.saving.take_if(|saving| saving.index == Index(id)).is_some() {
-                    self.bytes_since_checkpoint = self.config.log_bytes_max;
-                    self.checkpoint_if_due(stage);
-                }
-            }
+            Message::File(event) => self.on_file(event, stage),
+            Message::Restored(restored) => self.on_restored(*restored, stage),
+            Message::Courier(event) => self.on_courier(event, stage),
             Message::Stop => self.stop(stage.name()),
             Message::AskStatus(reply) => reply.send(stage.name(), self.status()),
         }
@@ -586,14 +556,19 @@ impl<M: StateMachine> Role for RsmActor<M> {
 
     fn on_timer(&mut self, Timer::Again: Timer, stage: &mut Stage<Self>) {
         if self.machine.is_none() {
-            return self.load(stage);
+            match self.reading {
+                Reading::File(_) => {
+                    self.ask_files(stage);
+                    self.wake_again(stage);
+                }
+                Reading::Listing | Reading::Nothing => self.list(stage),
+            }
+            return;
         }
         self.propose_again(true, stage.name());
-        if let Some(saving) = &self.saving {
-            // The files' actor may have crashed over it.
-            let ask = FilesMessage::Ask { id: saving.index.0, reply: stage.mailbox().outlet() };
-            self.wiring.files.send(stage.name(), ask);
-            stage.set_timer(Timer::Again, self.config.propose_again);
+        self.fetch(stage);
+        if self.ask_files(stage) || self.behind.is_some() {
+            self.wake_again(stage);
         }
         self.pump(stage);
     }

@@ -21,11 +21,16 @@
 //!     read came: it waits for a barrier that was asked for afterwards.
 //! R4. The batches of one life of an rsm are applied in the order in which it made them, each once;
 //!     so what a client sends one after the other, without waiting, takes effect in that order.
+//!     A batch that is placed once only ([`Placing::Once`]) belongs to a life of its own kind, in
+//!     which batches may be missing: none waits for one before it that is never chosen, and none
+//!     is applied after one that was made later. So each is applied at most once.
 //! R5. The log is forgotten only below a durable checkpoint.
 //!
 //! # Deviations
 //! - Every replica takes commands and proposes them (2015 Lab 3B); who leads is the engine's
 //!   business. A batch is proposed again until it is seen in the log.
+//! - Who wants the labs' `submit` says so ([`Placing::Once`]): its command is offered to the engine
+//!   one time, and whoever waits is let go when the engine has dropped it.
 //! - A waiter is known by its batch's identity, not by an index, so there is nothing to release
 //!   when leadership moves: the batch is chosen elsewhere. All are let go when the node stops.
 //!
@@ -36,13 +41,17 @@
 //! ```
 
 mod actor;
+mod checkpoint;
+mod install;
 mod machine;
 mod messages;
+mod once;
 mod origins;
 mod sessions;
 
 pub use actor::{Config, RsmActor, Timer, Wiring};
-pub use machine::{At, StateMachine};
+pub use checkpoint::Restored;
+pub use machine::{At, Restore, Restoring, StateMachine};
 pub use messages::*;
 pub use quorate_persistence::Writer;
 pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Sessions, Verdict};

@@ -19,11 +19,11 @@ pub struct At {
 /// A deterministic service: the same commands in the same order give the same answers and the same
 /// state, on every replica and in every process. So no clock, no randomness, no iteration over an
 /// unordered map; the only time is [`At::time_ms`].
-pub trait StateMachine: Sized + Unpin + 'static {
+pub trait StateMachine: Sized + Send + Unpin + 'static {
     /// What it can be asked.
     type Command: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Unpin + 'static;
     /// What it answers.
-    type Reply: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Unpin + 'static;
+    type Reply: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + Unpin + 'static;
 
     /// Whether a command changes nothing. Such a command is answered by [`StateMachine::query`],
     /// linearizably, without an entry in the log.
@@ -50,9 +50,61 @@ pub trait StateMachine: Sized + Unpin + 'static {
     /// cheap: the machine goes on serving, and changing, meanwhile.
     fn snapshot(&self) -> Writer;
 
-    /// The machine whose snapshot was written as `bytes`.
+    /// Makes the machine again of what its snapshot has written, on another thread. Equal states must
+    /// write equal bytes.
+    fn restore() -> Restore<Self>;
+}
+
+/// Makes a machine of the bytes of its snapshot, as they come: cut anywhere.
+pub trait Restoring<M>: Send {
+    /// The next bytes.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
-    fn restore(bytes: &[u8]) -> Result<Self, String>;
+    /// What is wrong with them.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String>;
+
+    /// Those were all.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn finish(self: Box<Self>) -> Result<M, String>;
+}
+
+/// A machine that is being restored.
+pub struct Restore<M>(Box<dyn Restoring<M>>);
+
+impl<M: 'static> Restore<M> {
+    /// For a machine that is made piece by piece, because its snapshot is large.
+    pub fn streamed(restoring: impl Restoring<M> + 'static) -> Self {
+        Restore(Box::new(restoring))
+    }
+
+    /// For a small machine, which is made of all its bytes at once.
+    pub fn whole(make: impl FnOnce(&[u8]) -> Result<M, String> + Send + 'static) -> Self {
+        Restore::streamed(Whole { bytes: vec![], make })
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.0.feed(bytes)
+    }
+
+    pub(crate) fn finish(self) -> Result<M, String> {
+        self.0.finish()
+    }
+}
+
+struct Whole<F> {
+    bytes: Vec<u8>,
+    make: F,
+}
+
+impl<M, F: FnOnce(&[u8]) -> Result<M, String> + Send> Restoring<M> for Whole<F> {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<M, String> {
+        (self.make)(&self.bytes)
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use quorate_courier::Event as CourierEvent;
 use quorate_persistence::FileEvent;
 use quorate_protocol::log::Event;
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::StateMachine;
+use crate::{checkpoint::Restored, machine::StateMachine};
 
 /// A command, and whose it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,8 +27,21 @@ pub struct Request<C> {
 pub struct Submit<M: StateMachine> {
     /// Each with a token that comes back in its answer.
     pub requests: Vec<(u64, Request<M::Command>)>,
+    /// How hard to try.
+    pub placing: Placing,
     /// Where the answers go.
     pub reply: Outlet<Answers<M::Reply>>,
+}
+
+/// How hard an rsm tries to have a command applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placing {
+    /// From any node, and again until it is applied.
+    #[default]
+    UntilApplied,
+    /// From the node that leads, and at most one time: 6.5840 2026, Lab 4A. Reads that need no
+    /// entry in the log are answered as ever.
+    Once,
 }
 
 /// Answers, each with the token of its request.
@@ -44,6 +58,12 @@ pub enum Outcome<R> {
     Busy,
     /// The node stops. A command that changes something may still be carried out.
     Stopped,
+    /// It was to be placed once, and this node does not lead: it was not, and will not be, carried
+    /// out.
+    NotPlaced,
+    /// It was placed once, and this node leads no longer: it may still be carried out, and nobody
+    /// here waits for it any more.
+    Displaced,
 }
 
 /// What an rsm can be told.
@@ -54,6 +74,10 @@ pub enum Message<M: StateMachine> {
     Engine(Event),
     /// From the files.
     File(FileEvent),
+    /// From the files: what a checkpoint holds.
+    Restored(Box<Restored<M>>),
+    /// From the courier.
+    Courier(CourierEvent),
     /// From the node: it stops; let everybody go who waits.
     Stop,
     /// From whoever looks: where are you?
@@ -79,18 +103,33 @@ pub struct Status {
     pub ready: bool,
     /// How much the machine holds: things, and bytes.
     pub size: (u64, u64),
+    /// Bytes of the log since the last checkpoint was begun.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Checkpoints made here since the start.
+    #[serde(default)]
+    pub taken: u64,
+    /// Checkpoints of other replicas taken over since the start.
+    #[serde(default)]
+    pub installed: u64,
+    /// Of a checkpoint that is being fetched: bytes that are here, and in all.
+    #[serde(default)]
+    pub fetched: Option<(u64, u64)>,
 }
 
 impl<M: StateMachine> quorate_stage::Message for Message<M> {
-    const KINDS: &'static [&'static str] = &["Submit", "Engine", "File", "Stop", "AskStatus"];
+    const KINDS: &'static [&'static str] =
+        &["Submit", "Engine", "File", "Restored", "Courier", "Stop", "AskStatus"];
 
     fn kind(&self) -> usize {
         match self {
             Message::Submit(_) => 0,
             Message::Engine(_) => 1,
             Message::File(_) => 2,
-            Message::Stop => 3,
-            Message::AskStatus(_) => 4,
+            Message::Restored(_) => 3,
+            Message::Courier(_) => 4,
+            Message::Stop => 5,
+            Message::AskStatus(_) => 6,
         }
     }
 }
@@ -104,6 +143,18 @@ impl<M: StateMachine> From<Event> for Message<M> {
 impl<M: StateMachine> From<FileEvent> for Message<M> {
     fn from(event: FileEvent) -> Self {
         Message::File(event)
+    }
+}
+
+impl<M: StateMachine> From<Restored<M>> for Message<M> {
+    fn from(restored: Restored<M>) -> Self {
+        Message::Restored(Box::new(restored))
+    }
+}
+
+impl<M: StateMachine> From<CourierEvent> for Message<M> {
+    fn from(event: CourierEvent) -> Self {
+        Message::Courier(event)
     }
 }
 
@@ -141,11 +192,9 @@ impl<M: StateMachine> fmt::Display for Message<M> {
             Message::Engine(Event::Role { leader: None }) => f.write_str("Role leader=?"),
             Message::Engine(Event::SubscribeAgain) => f.write_str("SubscribeAgain"),
             Message::Engine(Event::ProposeAgain) => f.write_str("ProposeAgain"),
-            Message::File(FileEvent::Loaded(content)) => {
-                write!(f, "Loaded {} bytes", content.as_ref().map_or(0, |bytes| bytes.len()))
-            }
-            Message::File(FileEvent::Saved { id, bytes }) => write!(f, "Saved #{id} {bytes} bytes"),
-            Message::File(FileEvent::Asked { id }) => write!(f, "Asked #{id}"),
+            Message::File(event) => write!(f, "{event}"),
+            Message::Restored(restored) => write!(f, "Restored {}", restored.position),
+            Message::Courier(event) => write!(f, "{event}"),
             Message::Stop => f.write_str("Stop"),
             Message::AskStatus(_) => f.write_str("AskStatus"),
         }

@@ -4,6 +4,9 @@
 //! leader dies between them). A replica applies a batch only if it is the next one of its origin;
 //! this is part of the replicated state, so all of them agree. An origin that sees its own batch
 //! left out begins a new life and proposes what is open again, in order.
+//!
+//! Batches that are placed once come from lives of another kind: any of them may never be chosen,
+//! so a batch is applied if it was made after all that were.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +29,18 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Whether a batch is the next one of its origin; if so, it counts as applied.
-    pub(crate) fn admit(&mut self, id: ProposalId, time_ms: u64) -> bool {
+    /// The last batch of a life that counts as applied; 0 for none.
+    pub(crate) fn last_seq(&self, node: NodeId, life: u64) -> u64 {
+        self.lives.get(&(node, life)).map_or(0, |origin| origin.last_seq)
+    }
+
+    /// Whether a batch is the next one of its origin (`once`: or any later one); if so, it counts
+    /// as applied.
+    pub(crate) fn admit(&mut self, id: ProposalId, once: bool, time_ms: u64) -> bool {
         let new = || Origin { last_seq: 0, last_ms: time_ms };
         let origin = self.lives.entry((id.node, id.life)).or_insert_with(new);
-        let next = id.seq == origin.last_seq + 1;
+        let due = origin.last_seq + 1;
+        let next = if once { id.seq >= due } else { id.seq == due };
         if next {
             *origin = Origin { last_seq: id.seq, last_ms: time_ms };
         }
@@ -53,20 +63,29 @@ mod tests {
     #[test]
     fn batches_of_one_life_come_in_order_and_once() {
         let mut origins = Origins::default();
-        assert!(!origins.admit(id(7, 2), 0), "the first has not come");
-        assert!(origins.admit(id(7, 1), 0));
-        assert!(!origins.admit(id(7, 1), 0), "again");
-        assert!(!origins.admit(id(7, 3), 0), "one is left out");
-        assert!(origins.admit(id(8, 1), 0), "another life");
-        assert!(origins.admit(id(7, 2), 0));
+        assert!(!origins.admit(id(7, 2), false, 0), "the first has not come");
+        assert!(origins.admit(id(7, 1), false, 0));
+        assert!(!origins.admit(id(7, 1), false, 0), "again");
+        assert!(!origins.admit(id(7, 3), false, 0), "one is left out");
+        assert!(origins.admit(id(8, 1), false, 0), "another life");
+        assert!(origins.admit(id(7, 2), false, 0));
+    }
+
+    #[test]
+    fn a_batch_that_is_placed_once_may_be_missing_and_is_never_late() {
+        let mut origins = Origins::default();
+        assert!(origins.admit(id(7, 2), true, 0), "the first is never chosen");
+        assert!(!origins.admit(id(7, 1), true, 0), "or too late");
+        assert!(!origins.admit(id(7, 2), true, 0), "again");
+        assert!(origins.admit(id(7, 5), true, 0));
     }
 
     #[test]
     fn a_life_that_was_forgotten_must_begin_again() {
         let mut origins = Origins::default();
-        assert!(origins.admit(id(7, 1), 0));
-        assert!(origins.admit(id(8, 1), 2 * EXPIRY_MS));
-        assert!(!origins.admit(id(7, 2), 2 * EXPIRY_MS));
-        assert!(origins.admit(id(9, 1), 2 * EXPIRY_MS));
+        assert!(origins.admit(id(7, 1), false, 0));
+        assert!(origins.admit(id(8, 1), false, 2 * EXPIRY_MS));
+        assert!(!origins.admit(id(7, 2), false, 2 * EXPIRY_MS));
+        assert!(origins.admit(id(9, 1), false, 2 * EXPIRY_MS));
     }
 }

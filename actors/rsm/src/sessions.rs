@@ -5,7 +5,7 @@
 //! A client may have many commands under way; each names the lowest serial that it still waits
 //! for, and replies below are dropped.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub const STALE_MS: u64 = EXPIRY_MS / 2;
 
 /// What is known of one client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Session<R> {
+pub(crate) struct Session<R> {
     /// Every serial below was answered, and the client knows.
     acked_below: u64,
     replies: BTreeMap<u64, R>,
@@ -37,11 +37,11 @@ pub enum Verdict<R> {
     Forgotten,
 }
 
-/// The clients of one scope.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The clients of one scope. A clone shares every session until one of the two changes it.
+#[derive(Clone, Debug)]
 pub struct Sessions<R> {
-    clients: BTreeMap<u64, Session<R>>,
-    swept_ms: u64,
+    pub(crate) clients: BTreeMap<u64, Arc<Session<R>>>,
+    pub(crate) swept_ms: u64,
 }
 
 impl<R> Default for Sessions<R> {
@@ -74,7 +74,8 @@ impl<R: Clone> Sessions<R> {
         time_ms: u64,
     ) {
         let new = || Session { acked_below: 0, replies: BTreeMap::new(), last_ms: time_ms };
-        let session = self.clients.entry(client_id).or_insert_with(new);
+        let session = self.clients.entry(client_id).or_insert_with(|| Arc::new(new()));
+        let session = Arc::make_mut(session);
         session.last_ms = time_ms;
         session.replies.insert(serial, reply);
         if acked_below > session.acked_below {

@@ -79,6 +79,9 @@ impl<C: Core> Driver<C> {
         if !out.records.is_empty() {
             self.appended = hands.append(&self.core, std::mem::take(&mut out.records));
         }
+        for outbound in out.sends_at_once.drain(..) {
+            hands.perform(stage.name(), outbound);
+        }
         if self.durable >= self.appended {
             for outbound in out.sends.drain(..) {
                 hands.perform(stage.name(), outbound);

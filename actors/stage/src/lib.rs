@@ -27,6 +27,7 @@
 #[macro_use]
 mod kinds;
 mod driver;
+mod durable;
 mod mailbox;
 mod performer;
 mod registry;
@@ -34,6 +35,7 @@ mod stats;
 mod wire;
 
 pub use driver::{Driver, Effects, Ledger};
+pub use durable::{Durability, DurableActor, DurableCore, JournalLink};
 pub use mailbox::{Letter, Mailbox, Message, Outlet};
 pub use performer::{Chance, InjectedCrash, Role, Seat, Stage, seat};
 pub use registry::{CrashError, CrashMode, Fatal, Limits, Node, Observer};

@@ -94,6 +94,8 @@ impl<T> fmt::Debug for Outlet<T> {
     }
 }
 
+impl<T> Eq for Outlet<T> {}
+
 impl<T> PartialEq for Outlet<T> {
     /// The same outlet, not one that leads to the same place.
     fn eq(&self, other: &Self) -> bool {

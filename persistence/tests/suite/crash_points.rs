@@ -80,6 +80,8 @@ impl Owner {
     fn commit(&mut self, journal: &mut Journal) -> Result<(), Ended> {
         journal.commit(&hard_record(self.hard))?;
         (self.committed, self.hard_committed) = (self.appended, self.hard);
+        // As the journal's actor does; without zeros to fill in it does nothing.
+        journal.prepare(300)?;
         Ok(())
     }
 

@@ -118,7 +118,7 @@ impl Shape {
             Refusal::Busy => "TRYAGAIN",
             Refusal::NoQuorum => "CLUSTERDOWN",
             Refusal::NotReady => "LOADING",
-            Refusal::TooLong => "ERR",
+            Refusal::TooLong | Refusal::NeedsSession => "ERR",
         };
         Value::error(format!("{word} {refusal}; the command was not executed"))
     }

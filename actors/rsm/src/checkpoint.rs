@@ -1,0 +1,189 @@
+//! What a checkpoint holds, and its form in bytes.
+//!
+//! ```text
+//! format u32 | heading | one session for each client of each scope | the machine's own bytes
+//! ```
+//! The heading and each session are rmp-serde behind their length (u32, little-endian). Everything
+//! in it is a function of the log up to its index, so it is the same bytes on every replica.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use quorate_persistence::{Reader, Writer};
+use quorate_protocol::{Name, log::Position};
+use quorate_stage::Outlet;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    machine::{Restore, StateMachine},
+    origins::Origins,
+    sessions::{Session, Sessions},
+};
+
+/// Format of a checkpoint.
+pub(crate) const CHECKPOINT_FORMAT: u32 = 3;
+
+/// Everything that a replica is made of, as of one place in the log.
+pub struct Restored<M: StateMachine> {
+    pub(crate) machine: M,
+    pub(crate) scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) time_ms: u64,
+    pub(crate) position: Position,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Heading {
+    position: Position,
+    time_ms: u64,
+    origins: Arc<Origins>,
+    /// Per scope: its number, when its sessions were swept, how many there are.
+    scopes: VecDeque<(u16, u64, u64)>,
+}
+
+/// What an rsm keeps besides its machine, shared with the rsm until that changes it.
+pub(crate) struct Books<R> {
+    pub(crate) position: Position,
+    pub(crate) time_ms: u64,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) scopes: BTreeMap<u16, Sessions<R>>,
+}
+
+fn framed(what: &impl Serialize, before: &[u8]) -> Bytes {
+    let encoded = rmp_serde::to_vec(what).expect("replies are plain data, which always encodes");
+    let mut bytes = Vec::with_capacity(before.len() + 4 + encoded.len());
+    bytes.extend_from_slice(before);
+    bytes.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&encoded);
+    bytes.into()
+}
+
+/// A checkpoint of the machine that `machine` writes.
+pub(crate) fn writer<R>(books: Books<R>, machine: Writer) -> Writer
+where
+    R: Serialize + Send + Sync + 'static,
+{
+    let Books { position, time_ms, origins, scopes } = books;
+    let sizes = scopes.iter();
+    let sizes =
+        sizes.map(|(scope, sessions)| (*scope, sessions.swept_ms, sessions.clients.len() as u64));
+    let heading = Heading { position, time_ms, origins, scopes: sizes.collect() };
+    // Encoded on the thread of the files.
+    let heading = std::iter::once_with(move || framed(&heading, &CHECKPOINT_FORMAT.to_le_bytes()));
+    let sessions = scopes.into_values().flat_map(|sessions| sessions.clients);
+    let sessions = sessions.map(|(client, session)| framed(&(client, session.as_ref()), &[]));
+    Writer::new(heading.chain(sessions).chain(machine))
+}
+
+/// Where in a checkpoint a reader is.
+enum Place {
+    Format,
+    Heading,
+    Sessions(Heading),
+    Machine(Heading),
+}
+
+/// Makes a replica's state of the bytes of a checkpoint, and sends it to `to`.
+pub(crate) struct CheckpointReader<M: StateMachine> {
+    place: Place,
+    /// Bytes that do not make a piece yet.
+    partial: Vec<u8>,
+    scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    machine: Restore<M>,
+    to: Outlet<Restored<M>>,
+}
+
+impl<M: StateMachine> CheckpointReader<M> {
+    pub(crate) fn new(to: Outlet<Restored<M>>) -> Self {
+        let (place, partial, scopes) = (Place::Format, vec![], BTreeMap::new());
+        CheckpointReader { place, partial, scopes, machine: M::restore(), to }
+    }
+
+    /// Takes one piece from `bytes`; false if it is not complete.
+    fn piece(&mut self, bytes: &mut &[u8]) -> Result<bool, String> {
+        if let Place::Format = self.place {
+            let Some((format, rest)) = bytes.split_first_chunk::<4>() else { return Ok(false) };
+            let found = u32::from_le_bytes(*format);
+            if found != CHECKPOINT_FORMAT {
+                return Err(format!("format {found}, this version reads {CHECKPOINT_FORMAT}"));
+            }
+            (*bytes, self.place) = (rest, Place::Heading);
+            return Ok(true);
+        }
+        let Some((len, rest)) = bytes.split_first_chunk::<4>() else { return Ok(false) };
+        let Some((frame, rest)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize) else {
+            return Ok(false);
+        };
+        *bytes = rest;
+        match &mut self.place {
+            Place::Heading => {
+                let heading: Heading = decode(frame)?;
+                for (scope, swept_ms, _) in &heading.scopes {
+                    let sessions = Sessions { clients: BTreeMap::new(), swept_ms: *swept_ms };
+                    self.scopes.insert(*scope, sessions);
+                }
+                self.place = Place::Sessions(heading);
+            }
+            Place::Sessions(heading) => {
+                let (client, session): (u64, Session<M::Reply>) = decode(frame)?;
+                let Some((scope, _, missing)) = heading.scopes.front_mut() else { return Ok(true) };
+                *missing -= 1;
+                if let Some(sessions) = self.scopes.get_mut(scope) {
+                    sessions.clients.insert(client, Arc::new(session));
+                }
+            }
+            Place::Format | Place::Machine(_) => {}
+        }
+        Ok(true)
+    }
+
+    /// Goes on to the machine when no session is missing any more.
+    fn pass_sessions(&mut self) {
+        if let Place::Sessions(heading) = &mut self.place {
+            while heading.scopes.front().is_some_and(|(_, _, missing)| *missing == 0) {
+                heading.scopes.pop_front();
+            }
+        }
+        self.place = match std::mem::replace(&mut self.place, Place::Format) {
+            Place::Sessions(heading) if heading.scopes.is_empty() => Place::Machine(heading),
+            place => place,
+        };
+    }
+}
+
+fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(frame).map_err(|error| error.to_string())
+}
+
+impl<M: StateMachine> Reader for CheckpointReader<M> {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if let Place::Machine(_) = self.place {
+            return self.machine.feed(bytes);
+        }
+        let mut all = std::mem::take(&mut self.partial);
+        all.extend_from_slice(bytes);
+        let mut rest = all.as_slice();
+        while !matches!(self.place, Place::Machine(_)) && self.piece(&mut rest)? {
+            self.pass_sessions();
+        }
+        match self.place {
+            Place::Machine(_) => self.machine.feed(rest),
+            _ => {
+                self.partial = rest.to_vec();
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>, me: Name) -> Result<(), String> {
+        let CheckpointReader { place, scopes, machine, to, .. } = *self;
+        let Place::Machine(heading) = place else { return Err("it is cut short".into()) };
+        let Heading { position, time_ms, origins, .. } = heading;
+        let machine = machine.finish()?;
+        to.send(me, Restored { machine, scopes, origins, time_ms, position });
+        Ok(())
+    }
+}

@@ -1,0 +1,358 @@
+//! The replicated store with Put, Append and Get: 6.824 2016-20, Lab 3, one test per row, with every
+//! engine.
+//!
+//! The names are those of 2020: 3A keeps the whole log, 3B takes snapshots. Clerks have sessions, so
+//! whatever is sent again takes effect once. The log may have 8 times the bytes at which a snapshot
+//! is due; before 2020 it was twice.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use quorate_protocol::NodeId;
+use quorate_sim::{Client, Record, Recorded, World, generic::Row};
+use tokio::{task::JoinHandle, time::timeout};
+
+/// Bytes of log at which a snapshot is due, in the rows of Lab 3B.
+const MAXRAFTSTATE: u64 = 1000;
+/// The log may have so many times those bytes.
+const TIMES: u64 = 8;
+/// How many keys there are in the rows whose keys are drawn at random.
+const KEYS: u64 = 15;
+/// How long an iteration lasts.
+const WORK: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A clerk that knows all servers, in an order of its own.
+fn full(world: &World) -> Client {
+    Client::new(world, world.shuffled())
+}
+
+async fn check(client: &Client, key: &str, expected: &str) {
+    assert_eq!(client.get(key).await, expected, "Get({key})");
+}
+
+fn token(clerk: usize, n: u64) -> String {
+    format!("x {clerk} {n} y")
+}
+
+/// Each of a clerk's tokens is in the value once, and they are in order.
+fn check_tokens(value: &str, clerk: usize, count: u64) {
+    let mut after = 0;
+    for n in 0..count {
+        let token = token(clerk, n);
+        let places: Vec<usize> = value.match_indices(&token).map(|(at, _)| at).collect();
+        assert_eq!(places.len(), 1, "`{token}` in `{value}`");
+        assert!(places[0] >= after, "`{token}` is out of order in `{value}`");
+        after = places[0];
+    }
+}
+
+/// One clerk with a key of its own: appends, or gets and compares, until it is told to stop. Gives
+/// the number of its tokens.
+async fn clerk(world: World, me: usize, client: Client, stop: Rc<Cell<bool>>) -> u64 {
+    let (key, mut count, mut expected) = (me.to_string(), 0, String::new());
+    client.put(&key, "").await;
+    while !stop.get() {
+        if world.permille(500) {
+            let token = token(me, count);
+            client.append(&key, &token).await;
+            expected += &token;
+            count += 1;
+        } else {
+            check(&client, &key, &expected).await;
+        }
+    }
+    count
+}
+
+/// The common scenario, three iterations of it.
+fn generic(row: Row) {
+    row.run(async |world| {
+        let judge = full(&world);
+        for _ in 0..3 {
+            let work = |me, stop| clerk(world.clone(), me, full(&world), stop);
+            let counts = row.iterate(&world, WORK, work).await;
+            for (me, count) in counts.into_iter().enumerate() {
+                assert!(count > 0, "clerk {me} has never got anything done");
+                let value = judge.get(&me.to_string()).await;
+                check_tokens(&value, me, count);
+                let length: usize = (0..count).map(|n| token(me, n).len()).sum();
+                assert_eq!(value.len(), length, "something else is in `{value}`");
+            }
+            row.check_sizes(&world, TIMES).await;
+        }
+    });
+}
+
+/// One clerk whose keys are drawn at random: half of what it does is Append, a twentieth Put.
+async fn random_clerk(world: World, me: usize, client: Recorded, stop: Rc<Cell<bool>>) {
+    let mut n = 0;
+    while !stop.get() {
+        let key = world.below(KEYS).to_string();
+        let token = token(me, n);
+        match world.below(1000) {
+            0..500 => client.append(&key, &token).await,
+            500..550 => client.put(&key, &token).await,
+            _ => drop(client.get(&key).await),
+        }
+        n += 1;
+    }
+}
+
+/// The common scenario with random keys; the whole history is judged at the end.
+fn linearizable(row: Row) {
+    row.run(async |world| {
+        let record = Record::new(&world);
+        for iteration in 0..3 {
+            let work = |i, stop| {
+                let me = iteration * row.clerks + i;
+                random_clerk(world.clone(), me, record.client(full(&world)), stop)
+            };
+            row.iterate(&world, WORK, work).await;
+            row.check_sizes(&world, TIMES).await;
+        }
+        record.check();
+    });
+}
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $test:ident: $scenario:ident, $name:literal, $clerks:literal clerks,
+       $servers:literal servers, [$($is:ident),*], $maxraftstate:expr;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $test() {
+            $scenario(Row {
+                name: $name,
+                clerks: $clerks,
+                servers: $servers,
+                maxraftstate: $maxraftstate,
+                $($is: true,)*
+                ..Row::default()
+            });
+        }
+    )*};
+}
+
+rows! {
+    /// One client.
+    test_basic_3a: generic, "TestBasic3A", 1 clerks, 5 servers, [], None;
+    /// Many clients.
+    test_concurrent_3a: generic, "TestConcurrent3A", 5 clerks, 5 servers, [], None;
+    /// Unreliable net, many clients.
+    test_unreliable_3a: generic, "TestUnreliable3A", 5 clerks, 5 servers, [is_unreliable], None;
+    /// Partitions, one client.
+    test_many_partitions_one_client_3a:
+        generic, "TestManyPartitionsOneClient3A", 1 clerks, 5 servers, [has_partitions], None;
+    /// Partitions, many clients.
+    test_many_partitions_many_clients_3a:
+        generic, "TestManyPartitionsManyClients3A", 5 clerks, 5 servers, [has_partitions], None;
+    /// Restarts, one client.
+    test_persist_one_client_3a:
+        generic, "TestPersistOneClient3A", 1 clerks, 5 servers, [has_restarts], None;
+    /// Restarts, many clients.
+    test_persist_concurrent_3a:
+        generic, "TestPersistConcurrent3A", 5 clerks, 5 servers, [has_restarts], None;
+    /// Unreliable net, restarts, many clients.
+    test_persist_concurrent_unreliable_3a:
+        generic, "TestPersistConcurrentUnreliable3A", 5 clerks, 5 servers,
+        [is_unreliable, has_restarts], None;
+    /// Restarts, partitions, many clients.
+    test_persist_partition_3a:
+        generic, "TestPersistPartition3A", 5 clerks, 5 servers, [has_restarts, has_partitions],
+        None;
+    /// Unreliable net, restarts, partitions, many clients.
+    test_persist_partition_unreliable_3a:
+        generic, "TestPersistPartitionUnreliable3A", 5 clerks, 5 servers,
+        [is_unreliable, has_restarts, has_partitions], None;
+    /// Unreliable net, restarts, partitions, linearizability checks.
+    test_persist_partition_unreliable_linearizable_3a:
+        linearizable, "TestPersistPartitionUnreliableLinearizable3A", 15 clerks, 7 servers,
+        [is_unreliable, has_restarts, has_partitions, has_random_keys], None;
+    /// Restarts, snapshots, one client.
+    test_snapshot_recover_3b:
+        generic, "TestSnapshotRecover3B", 1 clerks, 5 servers, [has_restarts], Some(MAXRAFTSTATE);
+    /// Restarts, snapshots, many clients.
+    test_snapshot_recover_many_clients_3b:
+        generic, "TestSnapshotRecoverManyClients3B", 20 clerks, 5 servers, [has_restarts],
+        Some(MAXRAFTSTATE);
+    /// Unreliable net, snapshots, many clients.
+    test_snapshot_unreliable_3b:
+        generic, "TestSnapshotUnreliable3B", 5 clerks, 5 servers, [is_unreliable],
+        Some(MAXRAFTSTATE);
+    /// Unreliable net, restarts, snapshots, many clients.
+    test_snapshot_unreliable_recover_3b:
+        generic, "TestSnapshotUnreliableRecover3B", 5 clerks, 5 servers,
+        [is_unreliable, has_restarts], Some(MAXRAFTSTATE);
+    /// Unreliable net, restarts, partitions, snapshots, many clients.
+    test_snapshot_unreliable_recover_concurrent_partition_3b:
+        generic, "TestSnapshotUnreliableRecoverConcurrentPartition3B", 5 clerks, 5 servers,
+        [is_unreliable, has_restarts, has_partitions], Some(MAXRAFTSTATE);
+    /// Unreliable net, restarts, partitions, snapshots, linearizability checks.
+    test_snapshot_unreliable_recover_concurrent_partition_linearizable_3b:
+        linearizable, "TestSnapshotUnreliableRecoverConcurrentPartitionLinearizable3B",
+        15 clerks, 7 servers, [is_unreliable, has_restarts, has_partitions, has_random_keys],
+        Some(MAXRAFTSTATE);
+}
+
+/// Concurrent append to the same key, unreliable.
+#[test]
+fn test_unreliable_one_key_3a() {
+    let name = "TestUnreliableOneKey3A";
+    let row = Row { name, servers: 3, is_unreliable: true, ..Row::default() };
+    row.run(async |world| {
+        let all = full(&world);
+        all.put("k", "").await;
+        let work = |me| {
+            let client = full(&world);
+            world.spawn(async move {
+                for n in 0..10 {
+                    client.append("k", &token(me, n)).await;
+                }
+            })
+        };
+        let clerks: Vec<JoinHandle<()>> = (0..5).map(work).collect();
+        for clerk in clerks {
+            clerk.await.expect("a client of this row failed");
+        }
+        let value = all.get("k").await;
+        let mut length = 0;
+        for me in 0..5 {
+            check_tokens(&value, me, 10);
+            length += (0..10).map(|n| token(me, n).len()).sum::<usize>();
+        }
+        assert_eq!(value.len(), length, "something else is in `{value}`");
+        row.check_sizes(&world, TIMES).await;
+    });
+}
+
+/// Progress in majority; no progress in minority; completion after heal: the Put within 3 s of the
+/// second that the labs wait, and the Get too (the labs wait for it in name only).
+#[test]
+fn test_one_partition_3a() {
+    let row = Row { name: "TestOnePartition3A", servers: 5, ..Row::default() };
+    row.run(async |world| {
+        let all = full(&world);
+        all.put("1", "13").await;
+        let leader = world.leader().await.expect("somebody has carried out the Put");
+        let mut rest = world.servers();
+        rest.retain(|node| *node != leader);
+        let minority = vec![leader, rest.remove(0)];
+        world.net.partition(vec![minority.clone(), rest.clone()]);
+        let majority = Client::new(&world, rest);
+        majority.put("1", "14").await;
+        check(&majority, "1", "14").await;
+
+        let (a, b) = [(); 2].map(|()| Client::new(&world, minority.clone())).into();
+        let put: JoinHandle<()> = world.spawn(async move { a.put("1", "15").await });
+        let get = world.spawn(async move { b.get("1").await });
+        world.sleep_ms(1000).await;
+        assert!(!put.is_finished(), "a Put was carried out by a minority");
+        assert!(!get.is_finished(), "a Get was carried out by a minority");
+        check(&majority, "1", "14").await;
+        majority.put("1", "16").await;
+        check(&majority, "1", "16").await;
+        assert!(!put.is_finished() && !get.is_finished());
+
+        world.net.heal();
+        world.sleep_ms(1000).await;
+        let put = timeout(3 * SECOND, put).await.expect("the Put completes within 1 s + 3 s");
+        put.expect("and succeeds");
+        let got = timeout(3 * SECOND, get).await.expect("the Get completes within 1 s + 3 s");
+        let got = got.expect("and succeeds");
+        assert!(got == "16" || got == "15", "the Get was answered {got}");
+        check(&all, "1", "15").await;
+        row.check_sizes(&world, TIMES).await;
+    });
+}
+
+/// A server that lagged behind catches up by a snapshot.
+#[test]
+fn test_snapshot_rpc_3b() {
+    let maxraftstate = Some(MAXRAFTSTATE);
+    let row = Row { name: "TestSnapshotRPC3B", servers: 3, maxraftstate, ..Row::default() };
+    row.run(async |world| {
+        let nodes: Vec<NodeId> = world.servers();
+        let pair = |a: usize, b: usize| vec![nodes[a], nodes[b]];
+        let all = full(&world);
+        all.put("a", "A").await;
+        check(&all, "a", "A").await;
+
+        world.net.partition(vec![pair(0, 1), vec![nodes[2]]]);
+        let client = Client::new(&world, pair(0, 1));
+        for i in 0..50 {
+            client.put(&i.to_string(), i.to_string()).await;
+        }
+        world.sleep_ms(1000).await;
+        client.put("b", "B").await;
+        // The majority has thrown away most of its log.
+        row.check_sizes(&world, TIMES).await;
+
+        // A majority that needs the server that lagged.
+        world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
+        let client = Client::new(&world, pair(0, 2));
+        client.put("c", "C").await;
+        client.put("d", "D").await;
+        for (key, value) in [("a", "A"), ("b", "B"), ("1", "1"), ("49", "49")] {
+            check(&client, key, value).await;
+        }
+        // It serves by itself, too.
+        check(&Client::new(&world, vec![nodes[2]]), "49", "49").await;
+
+        world.net.heal();
+        all.put("e", "E").await;
+        for (key, value) in [("c", "C"), ("e", "E"), ("1", "1")] {
+            check(&all, key, value).await;
+        }
+        row.check_sizes(&world, TIMES).await;
+    });
+}
+
+/// Snapshot size is reasonable, what is remembered of clients included.
+#[test]
+fn test_snapshot_size_3b() {
+    let maxraftstate = Some(MAXRAFTSTATE);
+    let row = Row { name: "TestSnapshotSize3B", servers: 3, maxraftstate, ..Row::default() };
+    row.run(async |world| {
+        let client = full(&world);
+        for _ in 0..200 {
+            client.put("x", "0").await;
+            check(&client, "x", "0").await;
+            client.put("x", "1").await;
+            check(&client, "x", "1").await;
+        }
+        row.check_sizes(&world, TIMES).await;
+        let size = world.snapshot_size();
+        assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
+    });
+}
+
+/// 1000 Appends, one after the other: no slower than 30 a second, none above half a second.
+fn speed(name: &'static str, maxraftstate: Option<u64>) {
+    let row = Row { name, servers: 3, maxraftstate, ..Row::default() };
+    row.run(async |world| {
+        let client = full(&world);
+        check(&client, "x", "").await;
+        let began = world.elapsed();
+        for n in 0..1000 {
+            let asked = world.elapsed();
+            client.append("x", &token(0, n)).await;
+            let took = world.elapsed() - asked;
+            assert!(took < Duration::from_millis(500), "{took:?} for Append {n}");
+        }
+        let mean = (world.elapsed() - began) / 1000;
+        assert!(mean <= Duration::from_micros(33_300), "{mean:?} for an Append");
+        check_tokens(&client.get("x").await, 0, 1000);
+        row.check_sizes(&world, TIMES).await;
+    });
+}
+
+/// Ops complete fast enough (editions after 2020).
+#[test]
+fn test_speed_3a() {
+    speed("TestSpeed3A", None);
+}
+
+/// Ops complete fast enough, with snapshots (editions after 2020).
+#[test]
+fn test_speed_3b() {
+    speed("TestSpeed3B", Some(MAXRAFTSTATE));
+}

@@ -1,0 +1,355 @@
+//! Checkpoints that travel: a member that was away for long comes back by one, while the others
+//! keep a bounded log; whatever is lost, crashed or killed meanwhile, what clients see is
+//! linearizable.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_clerk::Outcome as ClientOutcome;
+use quorate_history::{Budget, History, Input, Operation, Outcome, Output, Verdict, check_within};
+use quorate_kvserver::{Condition, Op, Reply};
+use quorate_persistence::Disk;
+use quorate_protocol::{GroupId, Name, NodeId, Role};
+use quorate_sim::{CHECKPOINTS, Client, Options, World, for_each_seed, run};
+use quorate_stage::CrashMode;
+use tokio::{task::JoinHandle, time::timeout};
+
+/// Bytes of log that a replica may keep, about.
+const LOG_BYTES_MAX: u64 = 8 * 1024;
+/// Keys that are judged. Others only make the state larger.
+const KEYS: u64 = 4;
+
+fn options() -> Options {
+    Options { log_bytes_max: LOG_BYTES_MAX, ..Options::servers(3) }
+}
+
+/// Clients with unique values, and what they have seen.
+struct Load {
+    stop: Rc<Cell<bool>>,
+    ops: Rc<RefCell<Vec<Operation>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+async fn work(
+    world: World,
+    client: Client,
+    me: u64,
+    stop: Rc<Cell<bool>>,
+    ops: Rc<RefCell<Vec<Operation>>>,
+) {
+    let mut count = 0;
+    while !stop.get() {
+        count += 1;
+        let key = Bytes::from(format!("key{}", world.below(KEYS)));
+        let value = Bytes::from(format!("{me}.{count} "));
+        let (input, op) = match world.below(10) {
+            0..4 => (Input::Get, Op::Get { key: key.clone() }),
+            4..7 => {
+                let condition = Condition::Always;
+                let op =
+                    Op::Put { key: key.clone(), value: value.clone(), condition, want_old: false };
+                (Input::Put { value: value[..].into() }, op)
+            }
+            _ => {
+                let op = Op::Append { key: key.clone(), value: value.clone() };
+                (Input::Append { value: value[..].into() }, op)
+            }
+        };
+        let invoked = world.elapsed().as_micros() as u64;
+        let outcome = match client.attempt(op).await {
+            Some(ClientOutcome::Done(reply)) => {
+                let output = match reply {
+                    Reply::Value(Some(found)) => {
+                        Output::Value { value: found.value[..].into(), version: None }
+                    }
+                    Reply::Value(None) => Output::Absent,
+                    Reply::Stored { .. } => Output::Done,
+                    Reply::Length(length) => Output::Length(length),
+                    reply => panic!("{reply:?}"),
+                };
+                Outcome::Returned { at: world.elapsed().as_micros() as u64, output }
+            }
+            // It was applied; the answer is not kept any more, or the clerk crashed.
+            Some(ClientOutcome::Maybe) | None => Outcome::Unknown,
+            Some(outcome) => panic!("a clerk without deadline: {outcome:?}"),
+        };
+        let key = key[..].into();
+        ops.borrow_mut().push(Operation { client: me, key, input, invoked, outcome });
+        world.sleep_ms(world.below(8)).await;
+    }
+}
+
+impl Load {
+    /// Some clients that know all servers, and one for each server that knows only it.
+    fn begin(world: &World) -> Load {
+        let (stop, ops) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(vec![])));
+        let everybody = (0..3).map(|_| world.shuffled());
+        let alone = world.servers().into_iter().map(|node| vec![node]);
+        let task = |(me, servers): (u64, Vec<NodeId>)| {
+            let client = Client::new(world, servers);
+            world.spawn(work(world.clone(), client, me, stop.clone(), ops.clone()))
+        };
+        let tasks = (1..).zip(everybody.chain(alone)).map(task).collect();
+        Load { stop, ops, tasks }
+    }
+
+    /// Ends it and judges it: every client gets its last answer, and all of them are right.
+    async fn end(self, world: &World) {
+        world.sleep_ms(2000).await;
+        self.stop.set(true);
+        for task in self.tasks {
+            let ended = timeout(Duration::from_secs(60), task).await;
+            ended.expect("a client hangs").expect("a client failed");
+        }
+        let ops = self.ops.take();
+        let count = ops.len();
+        assert!(count > 200, "{count} operations are too few to mean anything");
+        match check_within(&History { ops }, Budget::default()) {
+            Verdict::Linearizable => {}
+            Verdict::Violation(window) => panic!("not linearizable:\n{}", window.text()),
+            verdict => panic!("{count} operations: {verdict:?}"),
+        }
+        converged(world).await;
+    }
+}
+
+/// Every server applies what every other has, soon.
+async fn converged(world: &World) {
+    for _ in 0..600 {
+        let mut applied = vec![];
+        for node in world.servers() {
+            applied.push(world.status(node).await.map(|status| status.applied));
+        }
+        if applied.iter().all(|one| one.is_some() && *one == applied[0]) {
+            return;
+        }
+        world.sleep_ms(100).await;
+    }
+    panic!("the servers do not meet: {}", world.trace.tail(60));
+}
+
+async fn installed(world: &World, node: NodeId) -> u64 {
+    world.status(node).await.map_or(0, |status| status.installed)
+}
+
+/// Parts of checkpoints that were sent.
+fn parts(world: &World) -> u64 {
+    world.net.sent_by_kind().get("Part").copied().unwrap_or(0)
+}
+
+/// Bytes of the segments of a server's journal.
+fn journal_bytes(world: &World, node: NodeId) -> u64 {
+    let disk = world.disk(node);
+    let segment = |path: &&PathBuf| path.extension().is_some_and(|end| end == "seg");
+    disk.files()
+        .iter()
+        .filter(segment)
+        .map(|path| disk.peek(path).map_or(0, |c| c.len() as u64))
+        .sum()
+}
+
+fn checkpoints(world: &World, node: NodeId) -> Vec<String> {
+    let names = world.disk(node).list(Path::new(CHECKPOINTS)).unwrap_or_default();
+    names.into_iter().filter(|name| name.starts_with("checkpoint-")).collect()
+}
+
+/// The log of a server is within its bound, in memory and on the disk.
+async fn bounded(world: &World, node: NodeId) {
+    let bytes = world.log_bytes(node).await.expect("it does not crash");
+    assert!(bytes <= 2 * LOG_BYTES_MAX, "{node} keeps {bytes} bytes of log");
+    let bytes = journal_bytes(world, node);
+    assert!(bytes <= 4 * LOG_BYTES_MAX, "the journal of {node} has {bytes} bytes");
+}
+
+/// Puts until each of these servers has made so many checkpoints more.
+async fn write_checkpoints(world: &World, servers: &[NodeId], more: u64) {
+    let client = Client::new(world, servers.to_vec());
+    for node in servers {
+        let status = world.status(*node).await.expect("it runs");
+        let mut now = status.clone();
+        for n in 0.. {
+            if now.taken >= status.taken + more {
+                break;
+            }
+            assert!(n < 20_000, "{node} makes no checkpoints: {now:?}");
+            client.put(&format!("fill{}", n % 200), vec![b'x'; 100]).await;
+            now = world.status(*node).await.expect("it runs");
+        }
+    }
+}
+
+const N1: NodeId = NodeId(1);
+const N2: NodeId = NodeId(2);
+const N3: NodeId = NodeId(3);
+
+/// A member is dead while the others write many times what a log may hold: their logs stay bounded,
+/// and it comes back by a checkpoint, under load.
+#[test]
+fn a_member_that_was_away_for_long_comes_back_by_a_checkpoint() {
+    for_each_seed("snapshots/away", 5, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            if seed % 2 == 0 {
+                world.net.set_unreliable(world.servers());
+                world.net.set_duplicates(50);
+            }
+            let client = Client::new(&world, vec![N3]);
+            client.put("before", "there").await;
+            world.kill(N3);
+            let load = Load::begin(&world);
+            for _ in 0..6 {
+                write_checkpoints(&world, &[N1, N2], 2).await;
+                for node in [N1, N2] {
+                    bounded(&world, node).await;
+                    assert!(checkpoints(&world, node).len() <= 2, "old ones are removed");
+                }
+            }
+            world.start(N3, false);
+            world.sleep_ms(5000).await;
+            assert!(installed(&world, N3).await >= 1, "it came back by the log, which is gone");
+            load.end(&world).await;
+            assert_eq!(client.get("before").await, "there");
+            for node in world.servers() {
+                bounded(&world, node).await;
+            }
+        });
+    });
+}
+
+/// Actors of every kind crash on both ends, again and again, while checkpoints travel.
+#[test]
+fn every_actor_crashes_while_checkpoints_travel() {
+    for_each_seed("snapshots/crash", 4, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            let roles = [
+                Role::Courier,
+                Role::Files,
+                Role::Rsm,
+                Role::Learner,
+                Role::Acceptor,
+                Role::Proposer,
+                Role::Journal,
+            ];
+            let load = Load::begin(&world);
+            for round in 0..6 {
+                let away = NodeId(1 + round % 3);
+                world.kill(away);
+                let others: Vec<NodeId> =
+                    world.servers().into_iter().filter(|node| *node != away).collect();
+                write_checkpoints(&world, &others, 3).await;
+                world.start(away, false);
+                for i in 0..40 {
+                    let role = roles[world.below(roles.len() as u64) as usize];
+                    // Mostly where the checkpoint goes.
+                    let node = if i % 3 == 0 { others[i % others.len()] } else { away };
+                    let name = match role {
+                        Role::Files | Role::Journal => Name::of_node(node, role),
+                        _ => Name::new(node, GroupId(1), role),
+                    };
+                    let modes = [CrashMode::Now, CrashMode::BeforeNext, CrashMode::AfterNext];
+                    let mode = modes[world.below(3) as usize];
+                    world.node(node).stage.crash(name, mode).expect("it lives there");
+                    world.sleep_ms(world.below(20)).await;
+                }
+                world.sleep_ms(3000).await;
+                converged_under_load(&world).await;
+            }
+            assert!(parts(&world) > 6, "nobody needed a checkpoint");
+            load.end(&world).await;
+        });
+    });
+}
+
+/// No server is behind for good, though all of them go on.
+async fn converged_under_load(world: &World) {
+    let mut most = 0;
+    for node in world.servers() {
+        most = most.max(world.status(node).await.map_or(0, |status| status.applied));
+    }
+    for node in world.servers() {
+        for n in 0.. {
+            if world.status(node).await.is_some_and(|status| status.applied >= most) {
+                break;
+            }
+            assert!(n < 600, "{node} does not come up to {most}: {}", world.trace.tail(60));
+            world.sleep_ms(100).await;
+        }
+    }
+}
+
+/// The member that comes back is killed after every single operation of its disk, from its start
+/// until it has taken over a checkpoint: whatever is on its disk then, it comes back.
+#[test]
+fn a_kill_at_every_operation_of_the_disk_while_it_comes_back() {
+    for_each_seed("snapshots/points", 1, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            let client = Client::new(&world, vec![N1, N2]);
+            client.put("before", "there").await;
+            world.kill(N3);
+            write_checkpoints(&world, &[N1, N2], 3).await;
+            let away = world.disk(N3).fork();
+            let mut points = 0;
+            for operations in 0.. {
+                // Where the checkpoint goes, the disk dies, and with it the server.
+                world.replace_disk(N3, &away);
+                world.disk(N3).reseed(seed ^ operations);
+                world.disk(N3).crash_after(operations);
+                world.start(N3, false);
+                client.put("now", operations.to_string()).await;
+                world.sleep_ms(400).await;
+                let died = world.disk(N3).is_stopped();
+                assert!(died || installed(&world, N3).await > 0, "it has not come back in time");
+                world.kill(N3);
+                world.start(N3, false);
+                client.put("now", "again").await;
+                converged(&world).await;
+                let alone = Client::new(&world, vec![N3]);
+                assert_eq!(alone.get("before").await, "there");
+                world.kill(N3);
+                points = operations;
+                if !died {
+                    break;
+                }
+            }
+            assert!(points > 20, "{points} crash points are too few to mean anything");
+        });
+    });
+}
+
+/// A replica that is cut off and hears everything late: checkpoints come after the log, and older
+/// ones after newer ones. Nothing goes back.
+#[test]
+fn late_and_older_checkpoints_are_without_effect() {
+    for_each_seed("snapshots/late", 4, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            world.net.set_duplicates(200);
+            world.net.set_unreliable(world.servers());
+            let load = Load::begin(&world);
+            let mut applied = BTreeMap::new();
+            for round in 0..12 {
+                let away = NodeId(1 + round % 3);
+                let others: Vec<NodeId> =
+                    world.servers().into_iter().filter(|node| *node != away).collect();
+                world.net.partition(vec![others.clone(), vec![away]]);
+                write_checkpoints(&world, &others, 2).await;
+                world.net.heal();
+                world.sleep_ms(world.below(400)).await;
+                for node in world.servers() {
+                    let now = world.status(node).await.expect("it runs").applied;
+                    let before = applied.insert(node, now).unwrap_or(0);
+                    assert!(now >= before, "{node} has gone back from {before} to {now}");
+                }
+            }
+            load.end(&world).await;
+        });
+    });
+}
