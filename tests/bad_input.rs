@@ -184,6 +184,16 @@ fn a_configuration_that_cannot_work_is_refused_by_name() {
     assert_says(&try_with(good.replacen("node = 1", "node = 7", 1)), &["7", "nodes"]);
     assert_says(&try_with("cluster_id = ".into()), &["not valid"]);
     assert_says(&try_with(good.replace("\"test\"", "\"\"")), &["cluster_id"]);
+    let most = i64::MAX;
+    for (line, named) in [
+        ("clients_max = 1000", "clients_max"),
+        ("request_deadline_ms = 10000", "request_deadline_ms"),
+        ("log_bytes_max = 262144", "log_bytes_max"),
+    ] {
+        assert!(good.contains(line), "{line}");
+        let error = try_with(good.replace(line, &format!("{named} = {most}")));
+        assert_says(&error, &[named, &most.to_string()]);
+    }
     let missing = cluster.dir.path().join("missing.toml");
     let (code, _, error) = run(quorate().args(["node", "--config"]).arg(&missing));
     assert_eq!(code, Some(BAD_CONFIGURATION));

@@ -25,7 +25,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 /// How many steps from a state to a state are explored of a world, unless
 /// `QUORATE_MODEL_STATES` says otherwise.
-const STATES: usize = 60_000;
+const STATES: usize = 40_000;
 /// And of one with a planted error, which is found long before.
 const STATES_PLANTED: usize = 1_000_000;
 

@@ -10,6 +10,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// The most that `log_bytes_max` may be: a pebibyte. What is more cannot be written in TOML, whose
+/// numbers end at 2^63, and is a mistake.
+const LOG_BYTES_MAX: u64 = 1 << 50;
+/// The most that `clients_max` may be.
+const CLIENTS_MAX: usize = 1_000_000;
+/// The most that `request_deadline_ms` may be: a day.
+const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
 /// Which protocol agrees on the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,8 +196,18 @@ impl NodeConfig {
         if self.log_bytes_max < 1024 {
             return invalid(format!("`log_bytes_max` = {}; at least 1024", self.log_bytes_max));
         }
-        if self.clients_max == 0 || self.request_deadline_ms == 0 {
-            return invalid("`clients_max` and `request_deadline_ms` must be above 0".into());
+        if self.log_bytes_max > LOG_BYTES_MAX {
+            let text = format!("`log_bytes_max` = {}; at most {LOG_BYTES_MAX}", self.log_bytes_max);
+            return invalid(text);
+        }
+        if self.clients_max == 0 || self.clients_max > CLIENTS_MAX {
+            let text = format!("`clients_max` = {}; 1 to {CLIENTS_MAX}", self.clients_max);
+            return invalid(text);
+        }
+        if self.request_deadline_ms == 0 || self.request_deadline_ms > DEADLINE_MS_MAX {
+            let found = self.request_deadline_ms;
+            let text = format!("`request_deadline_ms` = {found}; 1 to {DEADLINE_MS_MAX} (a day)");
+            return invalid(text);
         }
         Ok(())
     }
