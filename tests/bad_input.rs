@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use quorate_node::config::Engine;
+
 use common::{Cluster, free_address, http_get, quorate, run, wait_until};
 
 fn serves(cluster: &Cluster) {
@@ -141,6 +143,9 @@ fn a_directory_that_is_in_use_or_of_somebody_else_is_refused() {
     second.configs[0].cluster_id = "other".into();
     assert_says(&refused(&second, 0), &["test", "other"]);
     second.configs[0].cluster_id = "test".into();
+    second.configs[0].engine = Engine::Raft;
+    assert_says(&refused(&second, 0), &["cluster test,", "test on raft"]);
+    second.configs[0].engine = Engine::Paxos;
     second.configs[0].node = 2;
     second.configs[0].nodes[0].node = 2;
     assert_says(&refused(&second, 0), &["node"]);

@@ -16,6 +16,7 @@ use common::{Cluster, PATIENCE, connect, http_get, http_post, metric, now, pause
 use quorate_history::{
     Blob, Budget, History, Input, Operation, Outcome, Output, Verdict, check_within,
 };
+use quorate_node::config::Engine;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// What the clients of a test have seen, and may still do.
@@ -168,29 +169,41 @@ fn restarts(cluster: &Cluster, kind: &str) -> usize {
     (0..3).map(of).sum::<f64>() as usize
 }
 
+/// Each of these tests, on each engine.
+macro_rules! on_each_engine {
+    ($($test:ident),+ $(,)?) => {
+        mod paxos {
+            $(#[test] fn $test() { super::$test(super::Engine::Paxos); })+
+        }
+        mod raft {
+            $(#[test] fn $test() { super::$test(super::Engine::Raft); })+
+        }
+    };
+}
+
+on_each_engine!(
+    each_actor_kind_crashed_200_times_under_load,
+    what_is_put_through_one_node_is_read_through_each_other,
+    writes_go_on_when_any_node_is_killed_under_load,
+    every_acknowledged_write_survives_the_death_of_all,
+);
+
 /// Every actor kind of a node, the ones that only a real process has included, crashed by
 /// injection 200 times under load: nothing acknowledged is lost, nothing is applied twice, and
 /// every address goes on working.
-#[test]
-fn each_actor_kind_crashed_200_times_under_load() {
+fn each_actor_kind_crashed_200_times_under_load(engine: Engine) {
     const CRASHES: usize = 200;
-    let cluster = Cluster::started(3);
+    let cluster = Cluster::started_on(engine, 3);
     let load = Load::new();
     let threads = clients(&load, 8, &addresses(&cluster), 7, 64);
     let modes = ["now", "before", "after"];
-    let kinds = [
-        "g1/acceptor",
-        "g1/proposer",
-        "g1/learner",
-        "g1/rsm",
-        "g1/kvserver",
-        "clerk",
-        "gateway",
-        "journal",
-        "files",
-        "cluster",
-    ];
-    for kind in kinds {
+    let engine_kinds: &[&str] = match engine {
+        Engine::Paxos => &["g1/acceptor", "g1/proposer", "g1/learner"],
+        Engine::Raft => &["g1/raft"],
+    };
+    let kinds =
+        ["g1/rsm", "g1/kvserver", "g1/courier", "clerk", "gateway", "journal", "files", "cluster"];
+    for kind in engine_kinds.iter().chain(&kinds) {
         wait_for_writes(&cluster, &load, 20);
         // A crash that is to strike at the next message waits for one, and another that is
         // injected meanwhile takes its place: so count restarts, not injections.
@@ -216,9 +229,8 @@ fn each_actor_kind_crashed_200_times_under_load() {
     judge(&load);
 }
 
-#[test]
-fn what_is_put_through_one_node_is_read_through_each_other() {
-    let cluster = Cluster::started(3);
+fn what_is_put_through_one_node_is_read_through_each_other(engine: Engine) {
+    let cluster = Cluster::started_on(engine, 3);
     for writer in 0..3 {
         let (key, value) = (format!("from{writer}"), format!("value{writer}"));
         let mut connection = cluster.connect(writer);
@@ -231,9 +243,8 @@ fn what_is_put_through_one_node_is_read_through_each_other() {
     }
 }
 
-#[test]
-fn writes_go_on_when_any_node_is_killed_under_load() {
-    let mut cluster = Cluster::started(3);
+fn writes_go_on_when_any_node_is_killed_under_load(engine: Engine) {
+    let mut cluster = Cluster::started_on(engine, 3);
     let load = Load::new();
     let threads = clients(&load, 16, &addresses(&cluster), 1, 64);
     wait_for_writes(&cluster, &load, 200);
@@ -273,11 +284,10 @@ fn writes_go_on_when_any_node_is_killed_under_load() {
 
 /// Twenty rounds: load, `kill -9` of all three at a random moment, restart; the history of all
 /// rounds together is linearizable, so that every acknowledged write is there.
-#[test]
-fn every_acknowledged_write_survives_the_death_of_all() {
+fn every_acknowledged_write_survives_the_death_of_all(engine: Engine) {
     let seed = quorate_sim::seeds(1)[0];
     let mut chance = StdRng::seed_from_u64(seed);
-    let mut cluster = Cluster::started(3);
+    let mut cluster = Cluster::started_on(engine, 3);
     let load = Load::new();
     for round in 0..20 {
         load.stop.store(false, SeqCst);

@@ -8,7 +8,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use quorate_protocol::NodeId;
-use quorate_sim::{Client, Record, Recorded, World, generic::Row};
+use quorate_sim::{Client, Record, Recorded, World, generic::Row, rows};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 3B.
@@ -78,7 +78,7 @@ fn generic(row: Row) {
                 let length: usize = (0..count).map(|n| token(me, n).len()).sum();
                 assert_eq!(value.len(), length, "something else is in `{value}`");
             }
-            row.check_sizes(&world, TIMES);
+            row.check_sizes(&world, TIMES).await;
         }
     });
 }
@@ -108,28 +108,10 @@ fn linearizable(row: Row) {
                 random_clerk(world.clone(), me, record.client(full(&world)), stop)
             };
             row.iterate(&world, WORK, work).await;
-            row.check_sizes(&world, TIMES);
+            row.check_sizes(&world, TIMES).await;
         }
         record.check();
     });
-}
-
-macro_rules! rows {
-    ($($(#[$doc:meta])* $test:ident: $scenario:ident, $name:literal, $clerks:literal clerks,
-       $servers:literal servers, [$($is:ident),*], $maxraftstate:expr;)*) => {$(
-        $(#[$doc])*
-        #[test]
-        fn $test() {
-            $scenario(Row {
-                name: $name,
-                clerks: $clerks,
-                servers: $servers,
-                maxraftstate: $maxraftstate,
-                $($is: true,)*
-                ..Row::default()
-            });
-        }
-    )*};
 }
 
 rows! {
@@ -220,7 +202,7 @@ fn test_unreliable_one_key_3a() {
             length += (0..10).map(|n| token(me, n).len()).sum::<usize>();
         }
         assert_eq!(value.len(), length, "something else is in `{value}`");
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -260,7 +242,7 @@ fn test_one_partition_3a() {
         let got = got.expect("and succeeds");
         assert!(got == "16" || got == "15", "the Get was answered {got}");
         check(&all, "1", "15").await;
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -284,7 +266,7 @@ fn test_snapshot_rpc_3b() {
         world.sleep_ms(1000).await;
         client.put("b", "B").await;
         // The majority has thrown away most of its log.
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
 
         // A majority that needs the server that lagged.
         world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
@@ -302,7 +284,7 @@ fn test_snapshot_rpc_3b() {
         for (key, value) in [("c", "C"), ("e", "E"), ("1", "1")] {
             check(&all, key, value).await;
         }
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 
@@ -319,7 +301,7 @@ fn test_snapshot_size_3b() {
             client.put("x", "1").await;
             check(&client, "x", "1").await;
         }
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
         let size = world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });
@@ -341,7 +323,7 @@ fn speed(name: &'static str, maxraftstate: Option<u64>) {
         let mean = (world.elapsed() - began) / 1000;
         assert!(mean <= Duration::from_micros(33_300), "{mean:?} for an Append");
         check_tokens(&client.get("x").await, 0, 1000);
-        row.check_sizes(&world, TIMES);
+        row.check_sizes(&world, TIMES).await;
     });
 }
 

@@ -353,3 +353,90 @@ fn late_and_older_checkpoints_are_without_effect() {
         });
     });
 }
+
+/// A bound as small as the labs' (maxraftstate 1000): the log stays below twice that on every
+/// server, whatever is written, and after all of them have started anew.
+#[test]
+fn a_tiny_bound_holds() {
+    for_each_seed("snapshots/tiny", 3, |seed| {
+        let options = Options { log_bytes_max: 1000, ..Options::servers(3) };
+        run(seed, options, async |world| {
+            world.start_all(false);
+            let client = Client::new(&world, world.servers());
+            for round in 0..2 {
+                for n in 0..100 {
+                    client.append("k", "x").await;
+                    if n % 10 == 9 {
+                        world.sleep_ms(100).await;
+                        for node in world.servers() {
+                            let bytes = world.log_bytes(node).await.expect("it does not crash");
+                            assert!(bytes <= 2000, "{node} keeps {bytes} bytes in round {round}");
+                            assert!(checkpoints(&world, node).len() <= 2);
+                        }
+                    }
+                }
+                for node in world.servers() {
+                    world.kill(node);
+                }
+                world.start_all(false);
+                assert_eq!(client.get("k").await.len(), 100 * (round + 1));
+            }
+        });
+    });
+}
+
+/// `u64::MAX` (the labs' -1): there is never a checkpoint.
+#[test]
+fn without_a_bound_there_is_no_checkpoint() {
+    let options = Options { log_bytes_max: u64::MAX, ..Options::servers(3) };
+    run(1, options, async |world| {
+        world.start_all(false);
+        let client = Client::new(&world, world.servers());
+        for n in 0..300 {
+            client.put("k", vec![n as u8; 1000]).await;
+        }
+        for node in world.servers() {
+            assert_eq!(checkpoints(&world, node), Vec::<String>::new());
+            assert!(world.log_bytes(node).await.expect("it does not crash") > 300_000);
+        }
+    });
+}
+
+/// What a replica has proposed and then finds in another one's checkpoint is answered, and takes
+/// effect once: its clients neither wait nor see it twice.
+#[test]
+fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
+    for_each_seed("snapshots/own", 4, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            let others = Client::new(&world, vec![N1]);
+            others.put("k", "").await;
+            // n3 is heard and hears nothing: it forwards, and the answers are lost.
+            world.net.cut(N1, N3);
+            world.net.cut(N2, N3);
+            let task = |me: u32| {
+                let client = Client::new(&world, vec![N3]);
+                world.spawn(async move {
+                    for n in 0..5 {
+                        client.append("k", &format!("{me}.{n};")).await;
+                    }
+                })
+            };
+            let tasks: Vec<JoinHandle<()>> = (0..4).map(task).collect();
+            write_checkpoints(&world, &[N1, N2], 3).await;
+            world.net.heal();
+            for task in tasks {
+                let ended = timeout(Duration::from_secs(60), task).await;
+                ended.expect("a client of n3 hangs").expect("a client failed");
+            }
+            converged(&world).await;
+            let value = others.get("k").await;
+            let mut tokens: Vec<&str> = value.split_terminator(';').collect();
+            assert_eq!(tokens.len(), 20, "{value}");
+            tokens.sort_unstable();
+            tokens.dedup();
+            assert_eq!(tokens.len(), 20, "{value}");
+            assert!(installed(&world, N3).await > 0, "n3 has come up by the log");
+        });
+    });
+}

@@ -194,6 +194,15 @@ impl NodeConfig {
         Ok(())
     }
 
+    /// Which cluster, as its nodes and directories know it: the engine is a part of it, since no
+    /// engine understands what another one says or has written. Paxos came first and is not named.
+    pub fn cluster(&self) -> String {
+        match self.engine {
+            Engine::Paxos => self.cluster_id.clone(),
+            engine => format!("{} on {engine}", self.cluster_id),
+        }
+    }
+
     /// The configuration as a file that [`NodeConfig::read`] understands.
     ///
     /// # Errors

@@ -184,7 +184,7 @@ fn take_directory(
 fn open(config: NodeConfig) -> Result<Ground, String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let expected = Expected {
-        cluster_id: config.cluster_id.clone(),
+        cluster_id: config.cluster(),
         node: config.node,
         incarnation: random()?,
         initial: config.initial,
@@ -290,7 +290,7 @@ fn cluster(
     let handle = quorate_cluster::spawn(
         node,
         ClusterConfig {
-            cluster_id: ground.config.cluster_id.clone(),
+            cluster_id: ground.config.cluster(),
             me: ground.me,
             listen: ground.peer.try_clone().map_err(|error| error.to_string())?,
             peers,

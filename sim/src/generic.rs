@@ -36,6 +36,28 @@ pub struct Row {
     pub has_random_keys: bool,
 }
 
+/// One test per row of a labs' table: its name in the labs, how many clerks and servers it has, what
+/// holds of it, and at how many bytes of log a snapshot is due.
+#[macro_export]
+macro_rules! rows {
+    ($($(#[$doc:meta])* $test:ident: $scenario:ident, $name:literal, $clerks:literal clerks,
+       $servers:literal servers, [$($is:ident),*], $maxraftstate:expr;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $test() {
+            let row = $crate::generic::Row {
+                name: $name,
+                clerks: $clerks,
+                servers: $servers,
+                maxraftstate: $maxraftstate,
+                ..Default::default()
+            };
+            $(let row = $crate::generic::Row { $is: true, ..row };)*
+            $scenario(row);
+        }
+    )*};
+}
+
 impl Row {
     /// Runs a test of this row in a world of its own, with every engine and seed. Reads wait for
     /// barriers with odd seeds, and go through the log, as the labs describe them, with even ones.
@@ -105,10 +127,10 @@ impl Row {
     ///
     /// # Panics
     /// If a bound is broken.
-    pub fn check_sizes(&self, world: &World, times: u64) {
+    pub async fn check_sizes(&self, world: &World, times: u64) {
         match self.maxraftstate {
             Some(max) => {
-                let size = world.log_size();
+                let size = world.log_size().await;
                 assert!(size <= times * max, "{}: {size} bytes of log, {times} x {max}", self.name);
             }
             None => {

@@ -185,6 +185,22 @@ impl<M: StateMachine> Replicas<M> {
         }
     }
 
+    /// The labs' RaftSize, see [`World::log_size`].
+    pub async fn log_size(&self) -> u64 {
+        let mut most = 0;
+        for node in self.world.servers() {
+            let engine = self.running.borrow().get(&node).map(|on| on.group.log_bytes.clone());
+            let kept = match engine {
+                Some(engine) => {
+                    ask(|reply| engine.send(Name::of_node(node, Role::Outside), reply)).await
+                }
+                None => None,
+            };
+            most = most.max(kept.unwrap_or_else(|| self.world.journal_bytes(node)));
+        }
+        most
+    }
+
     /// Where the replica on `node` stands; `None` if it does not run.
     pub async fn status(&self, node: NodeId) -> Option<Status> {
         self.ask(node, Message::AskStatus).await

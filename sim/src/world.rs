@@ -274,27 +274,37 @@ impl World {
         None
     }
 
-    /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. A
-    /// server that is down counts as it was.
-    pub fn log_size(&self) -> u64 {
-        self.most_bytes(|name| name.ends_with(".seg"))
+    /// The labs' RaftSize: bytes of the log that a server keeps, of the one that keeps most. One that
+    /// is down counts with the files of its journal, which hold a little more.
+    pub async fn log_size(&self) -> u64 {
+        let mut most = 0;
+        for node in self.servers() {
+            let kept = if self.runs(node) { self.log_bytes(node).await } else { None };
+            most = most.max(kept.unwrap_or_else(|| self.journal_bytes(node)));
+        }
+        most
     }
 
-    /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server with the longest.
+    /// Bytes of the files of a server's journal.
+    pub(crate) fn journal_bytes(&self, node: NodeId) -> u64 {
+        let disk = self.disk(node);
+        let mut paths = disk.files();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+        paths.iter().filter_map(|path| disk.peek(path)).map(|content| content.len() as u64).sum()
+    }
+
+    /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server where it is longest.
     pub fn snapshot_size(&self) -> u64 {
-        self.most_bytes(|name| name.starts_with("checkpoint"))
-    }
-
-    fn most_bytes(&self, counts: impl Fn(&str) -> bool) -> u64 {
-        let of_disk = |node: NodeId| {
+        let newest = |node: NodeId| {
             let disk = self.disk(node);
-            let files = disk.files();
-            let name =
-                |path: &PathBuf| path.file_name().map(|name| counts(&name.to_string_lossy()));
-            let files = files.iter().filter(|path| name(path) == Some(true));
-            files.filter_map(|path| disk.peek(path)).map(|content| content.len() as u64).sum()
+            let index = |path: &PathBuf| {
+                let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
+                Some((name.parse::<u64>().ok()?, path.clone()))
+            };
+            let (_, path) = disk.files().iter().filter_map(index).max()?;
+            disk.peek(&path).map(|content| content.len() as u64)
         };
-        self.servers().into_iter().map(of_disk).max().unwrap_or_default()
+        self.servers().into_iter().filter_map(newest).max().unwrap_or_default()
     }
 
     /// A running server.
@@ -343,10 +353,10 @@ impl World {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
-        let disk = self.disk(node);
+        let disk = self.servers().contains(&node).then(|| self.disk(node));
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
-            if disk.is_stopped() {
+            if disk.as_ref().is_some_and(SimDisk::is_stopped) {
                 // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
                 return;
             }

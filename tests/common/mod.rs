@@ -116,7 +116,12 @@ impl Cluster {
 
     /// A cluster that runs and has answered.
     pub fn started(nodes: u32) -> Cluster {
-        let mut cluster = Cluster::new(nodes);
+        Cluster::started_on(Engine::Paxos, nodes)
+    }
+
+    /// As `started`, on an engine.
+    pub fn started_on(engine: Engine, nodes: u32) -> Cluster {
+        let mut cluster = Cluster::of(engine, nodes);
         cluster.start_all();
         cluster
     }

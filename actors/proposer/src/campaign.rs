@@ -8,6 +8,7 @@ use quorate_protocol::{NodeId, log::ProposalId};
 use crate::messages::Wish;
 
 /// One campaign for one ballot.
+#[derive(Clone, Debug)]
 pub(crate) struct Campaign {
     ballot: Ballot,
     /// Votes are wanted from this slot on.

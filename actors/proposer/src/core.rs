@@ -109,6 +109,7 @@ impl Config {
     }
 }
 
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// Another one leads, or nobody does.
     Following,
@@ -119,6 +120,7 @@ pub(crate) enum Phase {
 }
 
 /// The proposer of one group on one node.
+#[derive(Clone, Debug)]
 pub struct Proposer {
     config: Config,
     phase: Phase,

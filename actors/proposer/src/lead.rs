@@ -26,6 +26,7 @@ const RESEND_ROUNDS_MAX: usize = 16;
 const CONFIRMS_MAX: usize = 2;
 
 /// An Accept message that was sent.
+#[derive(Clone, Debug)]
 struct Sent {
     entries: Vec<Entry>,
     /// What the message said to be chosen.
@@ -37,7 +38,7 @@ struct Sent {
 }
 
 /// What is known of another member.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Peer {
     /// Through which round it was told that everything is chosen.
     told: Round,
@@ -50,6 +51,7 @@ struct Peer {
 }
 
 /// A question about our ballot, on behalf of reads.
+#[derive(Clone, Debug)]
 struct Confirm {
     asks: Vec<(NodeId, ProposalId)>,
     acks: BTreeSet<NodeId>,
@@ -57,6 +59,7 @@ struct Confirm {
 }
 
 /// A ballot that a majority has promised.
+#[derive(Clone, Debug)]
 pub(crate) struct Lead {
     ballot: Ballot,
     me: NodeId,

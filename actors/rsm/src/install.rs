@@ -141,8 +141,14 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     pub(crate) fn on_restored(&mut self, restored: Restored<M>, stage: &mut Stage<Self>) {
-        if self.machine.is_some() && restored.position.index < self.next {
-            // Late: the log was quicker.
+        let index = restored.position.index;
+        let late = match self.machine {
+            // The log was quicker.
+            Some(_) => index < self.next,
+            // Asked for by a former life of ours, and perhaps not the newest.
+            None => self.reading != Reading::File(index),
+        };
+        if late {
             return self.wiring.files.send(stage.name(), FilesMessage::Drop(Box::new(restored)));
         }
         let Restored { machine, scopes, origins, time_ms, position } = restored;
