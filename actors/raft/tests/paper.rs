@@ -115,8 +115,7 @@ fn silence_makes_a_candidate() {
     assert!(said.records.is_empty());
     assert_eq!(solo.peer.term(), Term(3));
     let expected = request_vote(4, (3, 3), true);
-    assert_eq!(said.to(2), [expected.clone()]);
-    assert_eq!(said.to(3), [expected]);
+    assert_eq!(said.messages(), [(node(2), expected.clone()), (node(3), expected)]);
     let said = solo.hear(3, vote(4, true, true));
     assert_eq!(solo.peer.term(), Term(4));
     assert_eq!(said.records, [Record::Voted { term: Term(4), voted_for: Some(node(1)) }]);
