@@ -421,7 +421,7 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
             world.net.cut(N1, N3);
             world.net.cut(N2, N3);
             let rsm = world.node(N3).group.as_ref().expect("a replica runs").rsm.clone();
-            let answers: Arc<Mutex<Vec<(u64, RsmOutcome<Reply>)>>> = Arc::default();
+            let answers: Arc<Mutex<Answers<Reply>>> = Arc::default();
             let place = answers.clone();
             let reply = Outlet::from_fn(move |_, answers: Answers<Reply>| {
                 place.lock().expect("nobody panics over it").extend(answers);
