@@ -188,7 +188,7 @@ fn what_a_bench_records_is_judged() {
     let path = cluster.dir.path().join("seen.jsonl");
     let node = cluster.resp(0).to_string();
     let bench = Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .args(["bench", "--node", &node, "--keys", "50", "--clients", "8"])
+        .args(["bench", "--node", &node, "--workload", "mixed", "--keys", "50", "--clients", "8"])
         .args(["--seconds", "1", "--warmup", "0", "--json", "--history"])
         .arg(&path)
         .output()

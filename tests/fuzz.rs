@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use damage::{Bound, Chance, fuzz};
+use damage::{Bound, Chance, fuzz, fuzz_with};
 use quorate_acceptor::{
     Answer, Ballot, Message as ToAcceptor, Progress, Record, Round, Slot, Vote,
 };
@@ -68,7 +68,7 @@ fn gullible(input: &[u8]) -> Option<Vec<u8>> {
 fn what_is_found(target: &damage::Target<'_>) -> String {
     let sample = b"\x05\0\0\0hello".to_vec();
     let fuzzed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        fuzz(&[sample], &[], SMALL, target);
+        fuzz_with(0..1000, &[sample], &[], SMALL, target);
     }));
     damage::words_of(&*fuzzed.expect_err("the planted error is found"))
 }

@@ -16,11 +16,13 @@ use explore::{
         AFTER_A_CRASH, ALL_CHOSEN, APPLIED, CHOSEN, CHOSEN_TWICE, Input, Part, Paxos, Planted,
         READ, Timer, id,
     },
+    raft::{self, Planted as RaftPlanted, Raft},
     world::{Engine, NOTHING_BROKEN, World},
 };
 use quorate_learner::Timer as LearnerTimer;
 use quorate_proposer::Timer as ProposerTimer;
 use quorate_protocol::NodeId;
+use quorate_raft::Timer as RaftTimer;
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// How many steps from a state to a state are explored of a world, unless
@@ -87,6 +89,11 @@ fn read(node: u32, seq: u64) -> (NodeId, Input) {
     (NodeId(node), Input::Read(id(node, seq)))
 }
 
+/// Two nodes that never hear each other.
+fn cut(one: u32, other: u32) -> BTreeSet<(NodeId, NodeId)> {
+    BTreeSet::from([(NodeId(one), NodeId(other)), (NodeId(other), NodeId(one))])
+}
+
 /// Three nodes, of which those in `awake` propose and learn.
 fn paxos(awake: &[u32], rounds_max: u64) -> Paxos {
     let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
@@ -105,7 +112,23 @@ fn paxos(awake: &[u32], rounds_max: u64) -> Paxos {
 fn world(engine: Paxos, inputs: Vec<(NodeId, Input)>) -> World<Paxos> {
     let nodes = engine.nodes.clone();
     let (mortal, slow_disks) = (set([]), set([]));
-    World { nodes, engine, inputs, timers: 0, crashes: 0, mortal, slow_disks }
+    let messages = usize::MAX;
+    let cut = BTreeSet::new();
+    World { nodes, engine, inputs, timers: 0, crashes: 0, messages, cut, mortal, slow_disks }
+}
+
+/// Three peers, of which those in `campaigns` grow impatient, each as often as the world lets it.
+fn raft(campaigns: &[u32], terms_max: u64) -> Raft {
+    let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    let timers = campaigns.iter().map(|node| (NodeId(*node), RaftTimer::Election)).collect();
+    Raft { nodes, terms_max, places_max: 4, timers, planted: None }
+}
+
+fn raft_world(engine: Raft, timers: u32, inputs: Vec<(NodeId, Input)>) -> World<Raft> {
+    let nodes = engine.nodes.clone();
+    let (mortal, slow_disks) = (set([]), set([]));
+    let (messages, cut) = (24, BTreeSet::new());
+    World { nodes, engine, inputs, timers, crashes: 0, messages, cut, mortal, slow_disks }
 }
 
 #[test]
@@ -122,6 +145,14 @@ fn one_proposer_puts_and_reads() {
 fn two_proposers_want_the_same_slot() {
     let world = world(paxos(&[1, 2], 1), vec![put(1, 1), put(2, 1)]);
     explore("two proposers", world, &[CHOSEN, ALL_CHOSEN, APPLIED, CHOSEN_TWICE]);
+}
+
+#[test]
+fn two_proposers_who_do_not_hear_each_other() {
+    let world = world(paxos(&[1, 2], 2), vec![put(1, 1), put(2, 1)]);
+    let engine = Paxos { timers: vec![Timer::Proposer(ProposerTimer::Retry)], ..world.engine };
+    let world = World { cut: cut(1, 2), timers: 2, engine, ..world };
+    explore("two proposers apart", world, &[CHOSEN, APPLIED, CHOSEN_TWICE]);
 }
 
 #[test]
@@ -225,4 +256,67 @@ fn a_read_that_asks_nobody_is_found() {
     let engine = Paxos { planted: Some(Planted::ReadUnconfirmed), ..paxos(&[1, 2], 1) };
     let broken = find(world(engine, vec![put(1, 1), put(2, 1), read(1, 2)]));
     assert!(broken.contains("a read"), "{broken}");
+}
+
+#[test]
+fn a_raft_leader_puts_and_reads() {
+    let world = raft_world(raft(&[1], 1), 1, vec![put(1, 1), read(1, 2)]);
+    explore("a Raft leader", world, &[raft::COMMITTED, raft::READ]);
+}
+
+#[test]
+fn two_raft_peers_campaign() {
+    let world = raft_world(raft(&[1, 2], 2), 3, vec![put(1, 1)]);
+    explore("two campaigns", world, &[raft::COMMITTED]);
+}
+
+#[test]
+fn one_raft_leader_follows_another() {
+    let world = World { cut: cut(1, 2), ..raft_world(raft(&[1, 2], 2), 3, vec![put(2, 1)]) };
+    explore("elections", world, &[raft::NEXT_LEADER, raft::COMMITTED]);
+}
+
+#[test]
+fn a_raft_peer_crashes() {
+    let world = World {
+        crashes: 1,
+        mortal: set([2]),
+        slow_disks: set([2]),
+        ..raft_world(raft(&[1], 1), 1, vec![put(1, 1)])
+    };
+    explore("a Raft peer crashes", world, &[raft::COMMITTED, raft::AFTER_A_CRASH]);
+}
+
+fn planted(planted: RaftPlanted, campaigns: &[u32]) -> Raft {
+    Raft { planted: Some(planted), ..raft(campaigns, 1) }
+}
+
+#[test]
+fn a_raft_peer_that_forgets_its_vote_is_found() {
+    let engine = planted(RaftPlanted::VotesForgotten, &[1, 2]);
+    let world = World { crashes: 1, mortal: set([3]), ..raft_world(engine, 2, vec![]) };
+    let broken = find(world);
+    assert!(broken.contains("votes for"), "{broken}");
+}
+
+#[test]
+fn a_raft_peer_that_does_not_wait_for_the_disk_is_found() {
+    let engine = planted(RaftPlanted::SpokenEarly, &[1]);
+    let slow_disks = set([2, 3]);
+    let broken = find(World { slow_disks, ..raft_world(engine, 1, vec![put(1, 1)]) });
+    assert!(broken.contains("for committed"), "{broken}");
+}
+
+#[test]
+fn a_raft_vote_that_is_counted_twice_is_found() {
+    let engine = planted(RaftPlanted::VoteCountedTwice, &[1, 2]);
+    let broken = find(raft_world(engine, 2, vec![]));
+    assert!(broken.contains("two leaders"), "{broken}");
+}
+
+#[test]
+fn an_entry_that_is_counted_twice_is_found() {
+    let engine = planted(RaftPlanted::AppendedCountedTwice, &[1]);
+    let broken = find(raft_world(engine, 1, vec![put(1, 1)]));
+    assert!(broken.contains("for committed"), "{broken}");
 }

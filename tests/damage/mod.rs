@@ -7,6 +7,7 @@
 
 use std::{
     any::Any,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, MutexGuard},
 };
@@ -209,15 +210,27 @@ fn run(bound: Bound, input: &[u8], seed: u64, target: &Target<'_>) -> Result<boo
 /// Takes an input, panics if a property does not hold, and answers whether it was accepted.
 pub(crate) type Target<'a> = dyn Fn(&[u8], &mut Chance) -> bool + 'a;
 
-/// Holds a decoder against its samples, whole and damaged.
+/// Holds a decoder against its samples, whole and damaged, with as many seeds as the environment
+/// says.
 pub(crate) fn fuzz(samples: &[Vec<u8>], words: &[&[u8]], bound: Bound, target: &Target<'_>) {
+    let inputs = number("QUORATE_FUZZ").unwrap_or(INPUTS);
+    let seeds = number("QUORATE_FUZZ_SEED").map_or(0..inputs, |seed| seed..seed + 1);
+    fuzz_with(seeds, samples, words, bound, target);
+}
+
+/// The same with these seeds.
+pub(crate) fn fuzz_with(
+    seeds: Range<u64>,
+    samples: &[Vec<u8>],
+    words: &[&[u8]],
+    bound: Bound,
+    target: &Target<'_>,
+) {
     let _alone = alone();
     for (place, sample) in samples.iter().enumerate() {
         let whole = run(bound, sample, 0, target);
         assert_eq!(whole, Ok(true), "sample {place} is not accepted: {}", sample.escape_ascii());
     }
-    let inputs = number("QUORATE_FUZZ").unwrap_or(INPUTS);
-    let seeds = number("QUORATE_FUZZ_SEED").map_or(0..inputs, |seed| seed..seed + 1);
     let (mut accepted, all) = (0, seeds.end - seeds.start);
     for seed in seeds {
         let mut chance = Chance::new(seed);

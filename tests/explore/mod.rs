@@ -4,6 +4,7 @@
 //!   world   nodes, a network, a disk per node, clients, a nemesis: every interleaving of them
 //!   seat    one core as its driver holds it: records first, then sends; timers that may run out
 //!   paxos   acceptor, proposer and learner of a node, wired together, and what must hold of them
+//!   raft    the same of a peer
 //! ```
 //!
 //! Another engine joins by an [`Engine`](world::Engine) of its own: its cores sit in seats, and it
@@ -12,5 +13,6 @@
 #![allow(dead_code, unreachable_pub, reason = "what a second engine needs is kept whole")]
 
 pub mod paxos;
+pub mod raft;
 pub mod seat;
 pub mod world;

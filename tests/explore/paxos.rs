@@ -181,7 +181,7 @@ fn proposal(id: ProposalId) -> Proposal {
     Proposal { id, command: Bytes::new() }
 }
 
-fn id_of(value: &Value) -> Option<ProposalId> {
+pub fn id_of(value: &Value) -> Option<ProposalId> {
     value.as_ref().map(|proposal| proposal.id)
 }
 

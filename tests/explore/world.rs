@@ -275,6 +275,11 @@ pub struct World<E: Engine> {
     pub timers: u32,
     /// How many crashes there may be in a run.
     pub crashes: u32,
+    /// How many different messages a run may send: an engine that answers every copy anew would
+    /// have no end.
+    pub messages: usize,
+    /// From whom, and to whom, nothing ever arrives.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
     /// Which nodes may crash.
     pub mortal: BTreeSet<NodeId>,
     /// Nodes whose syncs are events of their own, rather than part of the step that asks for them.
@@ -308,7 +313,8 @@ impl<E: Engine> World<E> {
             next.broken = Some(text.unwrap_or_default().into());
             return next;
         }
-        for (to, wire) in fx.sends {
+        let arrives = |to: NodeId| !self.cut.contains(&(me, to));
+        for (to, wire) in fx.sends.into_iter().filter(|(to, _)| arrives(*to)) {
             next.send(Sent { from: me, to, wire });
         }
         let mut verdict = Ok(());
@@ -415,7 +421,8 @@ impl<E: Engine> Model for World<E> {
     }
 
     fn within_boundary(&self, state: &State<E>) -> bool {
-        state.nodes.iter().all(|node| self.engine.within(node))
+        let within = state.nodes.iter().all(|node| self.engine.within(node));
+        within && state.network.len() <= self.messages
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

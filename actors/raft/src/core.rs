@@ -125,6 +125,7 @@ pub enum Outbound {
 }
 
 /// The role of section 5.1, with what belongs to it alone.
+#[derive(Clone, Debug)]
 pub(crate) enum Role {
     Follower(Follower),
     Candidate(Candidate),
@@ -132,6 +133,7 @@ pub(crate) enum Role {
 }
 
 /// One peer of one group.
+#[derive(Clone, Debug)]
 pub struct Peer {
     pub(crate) shared: Shared,
     pub(crate) role: Role,
@@ -139,6 +141,7 @@ pub struct Peer {
 }
 
 /// What a peer has in every role.
+#[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) term: Term,
