@@ -17,7 +17,7 @@ use quorate_history::{Budget, History, Input, Operation, Outcome, Output, Verdic
 use quorate_kvserver::{Condition, Op, Reply};
 use quorate_persistence::Disk;
 use quorate_protocol::{GroupId, Name, NodeId, Role};
-use quorate_rsm::{Answers, Message as ToRsm, Outcome as RsmOutcome, Request, Submit};
+use quorate_rsm::{Answers, Message as ToRsm, Outcome as RsmOutcome, Placing, Request, Submit};
 use quorate_sim::{CHECKPOINTS, Client, Options, World, for_each_seed, run};
 use quorate_stage::{CrashMode, Outlet};
 use tokio::{task::JoinHandle, time::timeout};
@@ -430,7 +430,9 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
                 let (key, value) = (Bytes::from_static(b"k"), Bytes::from(format!("{serial};")));
                 let command = Op::Append { key, value };
                 let request = Request { client_id: 77, serial, acked_below: 1, command };
-                let submit = Submit { requests: vec![(serial, request)], reply: reply.clone() };
+                let requests = vec![(serial, request)];
+                let submit =
+                    Submit { requests, placing: Placing::UntilApplied, reply: reply.clone() };
                 rsm.send(rsm.name(), ToRsm::Submit(submit));
                 world.sleep_ms(50).await;
             }
