@@ -11,8 +11,6 @@ use tokio::{task::JoinHandle, time::timeout};
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 4C.
 const MAXRAFTSTATE: u64 = 1000;
-/// The log may have so many times those bytes.
-const TIMES: u64 = 8;
 /// How many keys the clerks share when they are drawn at random.
 const KEYS: u64 = 100;
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,7 +76,7 @@ fn generic(row: Row) {
                 // Where nothing is lost nothing is sent again.
                 assert!(!is_exact || sum.maybe == 0, "{} ErrMaybe for nothing", sum.maybe);
             }
-            row.check_sizes(&world, TIMES).await;
+            row.check_sizes(&world).await;
         }
         assert!(sum.ok > 0, "nothing was ever carried out");
         record.check();
@@ -166,7 +164,7 @@ fn speed(name: &'static str, maxraftstate: Option<u64>) {
         let mean = (world.elapsed() - began) / 1000;
         assert!(mean <= Duration::from_micros(33_300), "{mean:?} for a Put");
         check(&client, "x", "x 0 999 y", 1000).await;
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -219,7 +217,7 @@ fn test_one_partition_4b() {
         let got = got.expect("and succeeds");
         assert!(got == "16" || got == "15", "the Get was answered {got:?}");
         check(&all, "1", "15", last).await;
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -244,7 +242,7 @@ fn test_snapshot_rpc_4c() {
         world.sleep_ms(1000).await;
         client.put_at_least_once("b", "B", 0).await;
         // The majority has thrown away most of its log.
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
 
         // A majority that needs the server that lagged.
         world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
@@ -262,7 +260,7 @@ fn test_snapshot_rpc_4c() {
         for (key, value) in [("c", "C"), ("d", "D"), ("e", "E"), ("1", "1")] {
             check(&all, key, value, 1).await;
         }
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -279,7 +277,7 @@ fn test_snapshot_size_4c() {
             assert_eq!(client.put_at("x", "1", version + 1).await, Ok(()));
             check(&client, "x", "1", version + 2).await;
         }
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
         let size = world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });
