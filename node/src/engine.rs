@@ -82,7 +82,7 @@ impl GroupConfig {
             hurry: (ms(20), ms(40)),
         };
         let courier = CourierConfig {
-            patience: if lossy { ms(100) } else { ms(1000) },
+            patience: if lossy { ms(40) } else { ms(1000) },
             pin: Duration::from_secs(30),
             part_bytes: PART_BYTES,
         };
