@@ -127,16 +127,8 @@ impl Load {
 /// Small enough that checkpoints are made and the journal is trimmed all the time.
 const LOG_BYTES_MAX: u64 = 4096;
 
-fn options(engine: Engine, log_bytes_max: u64) -> Options {
-    Options { engine, log_bytes_max, ..Options::servers(3) }
-}
-
-/// A Raft peer that is away, or loses messages, must find what it lacks in the logs of the others.
-fn long_log(engine: Engine) -> u64 {
-    match engine {
-        Engine::Paxos => LOG_BYTES_MAX,
-        Engine::Raft => 16 * LOG_BYTES_MAX,
-    }
+fn options(engine: Engine) -> Options {
+    Options { engine, log_bytes_max: LOG_BYTES_MAX, ..Options::servers(3) }
 }
 
 fn restarts(stats: &[Arc<Stats>]) -> u64 {
@@ -146,11 +138,7 @@ fn restarts(stats: &[Arc<Stats>]) -> u64 {
 /// Crashes actors of one role, on servers (or clients) and at moments drawn from the seed.
 fn crashed(engine: Engine, role: Role) {
     for_each_seed(&format!("actors/{engine}/{role}"), 1, |seed| {
-        let log_bytes_max = match role {
-            Role::Raft => long_log(engine),
-            _ => LOG_BYTES_MAX,
-        };
-        run(seed, options(engine, log_bytes_max), async |world| {
+        run(seed, options(engine), async |world| {
             world.start_all(false);
             let load = Load::begin(&world);
             let of_node = matches!(role, Role::Journal | Role::Files | Role::Clerk);
@@ -253,7 +241,7 @@ fn all_kinds_crash_together() {
 
 fn all_kinds_crash(engine: Engine) {
     for_each_seed(&format!("actors/{engine}/all"), 2, |seed| {
-        run(seed, options(engine, long_log(engine)), async |world| {
+        run(seed, options(engine), async |world| {
             world.start_all(false);
             let load = Load::begin(&world);
             for _ in 0..CRASHES {
@@ -274,7 +262,7 @@ fn all_kinds_crash(engine: Engine) {
 /// Whole servers are killed at random moments, also all of them; what was not synced is lost.
 fn servers_killed(engine: Engine, name: &str, unreliable: bool) {
     for_each_seed(&format!("actors/{engine}/{name}"), 2, |seed| {
-        run(seed, options(engine, long_log(engine)), async |world| {
+        run(seed, options(engine), async |world| {
             world.start_all(false);
             if unreliable {
                 world.net.set_unreliable(world.servers());
@@ -297,10 +285,7 @@ fn servers_killed(engine: Engine, name: &str, unreliable: bool) {
             }
             load.end(&world).await;
             let checkpointed = world.disk_bytes() / 3;
-            assert!(
-                checkpointed < 200_000 + 4 * long_log(engine),
-                "{checkpointed} bytes per disk: nothing was trimmed"
-            );
+            assert!(checkpointed < 200_000, "{checkpointed} bytes per disk: nothing was trimmed");
         });
     });
 }

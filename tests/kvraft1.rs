@@ -6,13 +6,11 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use quorate_protocol::NodeId;
-use quorate_sim::{Client, PutError, Record, Recorded, World, generic::Row};
+use quorate_sim::{Client, PutError, Record, Recorded, World, generic::Row, rows};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 4C.
 const MAXRAFTSTATE: u64 = 1000;
-/// The log may have so many times those bytes.
-const TIMES: u64 = 8;
 /// How many keys the clerks share when they are drawn at random.
 const KEYS: u64 = 100;
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,85 +76,67 @@ fn generic(row: Row) {
                 // Where nothing is lost nothing is sent again.
                 assert!(!is_exact || sum.maybe == 0, "{} ErrMaybe for nothing", sum.maybe);
             }
-            row.check_sizes(&world, TIMES).await;
+            row.check_sizes(&world).await;
         }
         assert!(sum.ok > 0, "nothing was ever carried out");
         record.check();
     });
 }
 
-macro_rules! rows {
-    ($($(#[$doc:meta])* $test:ident: $name:literal, $clerks:literal clerks,
-       $servers:literal servers, [$($is:ident),*], $maxraftstate:expr;)*) => {$(
-        $(#[$doc])*
-        #[test]
-        fn $test() {
-            generic(Row {
-                name: $name,
-                clerks: $clerks,
-                servers: $servers,
-                maxraftstate: $maxraftstate,
-                $($is: true,)*
-                ..Row::default()
-            });
-        }
-    )*};
-}
-
 rows! {
     /// One client.
-    test_basic_4b: "TestBasic4B", 1 clerks, 5 servers, [], None;
+    test_basic_4b: generic, "TestBasic4B", 1 clerks, 5 servers, [], None;
     /// Many clients.
-    test_concurrent_4b: "TestConcurrent4B", 5 clerks, 5 servers, [], None;
+    test_concurrent_4b: generic, "TestConcurrent4B", 5 clerks, 5 servers, [], None;
     /// Unreliable net, many clients.
-    test_unreliable_4b: "TestUnreliable4B", 5 clerks, 5 servers, [is_unreliable], None;
+    test_unreliable_4b: generic, "TestUnreliable4B", 5 clerks, 5 servers, [is_unreliable], None;
     /// Partitions, one client.
     test_many_partitions_one_client_4b:
-        "TestManyPartitionsOneClient4B", 1 clerks, 5 servers, [has_partitions], None;
+        generic, "TestManyPartitionsOneClient4B", 1 clerks, 5 servers, [has_partitions], None;
     /// Partitions, many clients.
     test_many_partitions_many_clients_4b:
-        "TestManyPartitionsManyClients4B", 5 clerks, 5 servers, [has_partitions], None;
+        generic, "TestManyPartitionsManyClients4B", 5 clerks, 5 servers, [has_partitions], None;
     /// Restarts, one client.
     test_persist_one_client_4b:
-        "TestPersistOneClient4B", 1 clerks, 5 servers, [has_restarts], None;
+        generic, "TestPersistOneClient4B", 1 clerks, 5 servers, [has_restarts], None;
     /// Restarts, many clients.
     test_persist_concurrent_4b:
-        "TestPersistConcurrent4B", 5 clerks, 5 servers, [has_restarts], None;
+        generic, "TestPersistConcurrent4B", 5 clerks, 5 servers, [has_restarts], None;
     /// Unreliable net, restarts, many clients.
     test_persist_concurrent_unreliable_4b:
-        "TestPersistConcurrentUnreliable4B", 5 clerks, 5 servers, [is_unreliable, has_restarts], None;
+        generic, "TestPersistConcurrentUnreliable4B", 5 clerks, 5 servers, [is_unreliable, has_restarts], None;
     /// Restarts, partitions, many clients.
     test_persist_partition_4b:
-        "TestPersistPartition4B", 5 clerks, 5 servers, [has_restarts, has_partitions], None;
+        generic, "TestPersistPartition4B", 5 clerks, 5 servers, [has_restarts, has_partitions], None;
     /// Unreliable net, restarts, partitions, many clients.
     test_persist_partition_unreliable_4b:
-        "TestPersistPartitionUnreliable4B", 5 clerks, 5 servers,
+        generic, "TestPersistPartitionUnreliable4B", 5 clerks, 5 servers,
         [is_unreliable, has_restarts, has_partitions], None;
     /// Unreliable net, restarts, partitions, random keys, many clients.
     test_persist_partition_unreliable_linearizable_4b:
-        "TestPersistPartitionUnreliableLinearizable4B", 15 clerks, 7 servers,
+        generic, "TestPersistPartitionUnreliableLinearizable4B", 15 clerks, 7 servers,
         [is_unreliable, has_restarts, has_partitions, has_random_keys], None;
     /// Snapshots, restarts, one client.
     test_snapshot_recover_4c:
-        "TestSnapshotRecover4C", 1 clerks, 5 servers, [has_restarts], Some(MAXRAFTSTATE);
+        generic, "TestSnapshotRecover4C", 1 clerks, 5 servers, [has_restarts], Some(MAXRAFTSTATE);
     /// Snapshots, restarts, many clients.
     test_snapshot_recover_many_clients_4c:
-        "TestSnapshotRecoverManyClients4C", 20 clerks, 5 servers, [has_restarts],
+        generic, "TestSnapshotRecoverManyClients4C", 20 clerks, 5 servers, [has_restarts],
         Some(MAXRAFTSTATE);
     /// Snapshots, unreliable net, many clients.
     test_snapshot_unreliable_4c:
-        "TestSnapshotUnreliable4C", 5 clerks, 5 servers, [is_unreliable], Some(MAXRAFTSTATE);
+        generic, "TestSnapshotUnreliable4C", 5 clerks, 5 servers, [is_unreliable], Some(MAXRAFTSTATE);
     /// Snapshots, unreliable net, restarts, many clients.
     test_snapshot_unreliable_recover_4c:
-        "TestSnapshotUnreliableRecover4C", 5 clerks, 5 servers, [is_unreliable, has_restarts],
+        generic, "TestSnapshotUnreliableRecover4C", 5 clerks, 5 servers, [is_unreliable, has_restarts],
         Some(MAXRAFTSTATE);
     /// Snapshots, unreliable net, restarts, partitions, many clients.
     test_snapshot_unreliable_recover_concurrent_partition_4c:
-        "TestSnapshotUnreliableRecoverConcurrentPartition4C", 5 clerks, 5 servers,
+        generic, "TestSnapshotUnreliableRecoverConcurrentPartition4C", 5 clerks, 5 servers,
         [is_unreliable, has_restarts, has_partitions], Some(MAXRAFTSTATE);
     /// Snapshots, unreliable net, restarts, partitions, random keys, many clients.
     test_snapshot_unreliable_recover_concurrent_partition_linearizable_4c:
-        "TestSnapshotUnreliableRecoverConcurrentPartitionLinearizable4C", 15 clerks, 7 servers,
+        generic, "TestSnapshotUnreliableRecoverConcurrentPartitionLinearizable4C", 15 clerks, 7 servers,
         [is_unreliable, has_restarts, has_partitions, has_random_keys], Some(MAXRAFTSTATE);
 }
 
@@ -184,7 +164,7 @@ fn speed(name: &'static str, maxraftstate: Option<u64>) {
         let mean = (world.elapsed() - began) / 1000;
         assert!(mean <= Duration::from_micros(33_300), "{mean:?} for a Put");
         check(&client, "x", "x 0 999 y", 1000).await;
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -237,7 +217,7 @@ fn test_one_partition_4b() {
         let got = got.expect("and succeeds");
         assert!(got == "16" || got == "15", "the Get was answered {got:?}");
         check(&all, "1", "15", last).await;
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -262,7 +242,7 @@ fn test_snapshot_rpc_4c() {
         world.sleep_ms(1000).await;
         client.put_at_least_once("b", "B", 0).await;
         // The majority has thrown away most of its log.
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
 
         // A majority that needs the server that lagged.
         world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
@@ -280,7 +260,7 @@ fn test_snapshot_rpc_4c() {
         for (key, value) in [("c", "C"), ("d", "D"), ("e", "E"), ("1", "1")] {
             check(&all, key, value, 1).await;
         }
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
     });
 }
 
@@ -297,7 +277,7 @@ fn test_snapshot_size_4c() {
             assert_eq!(client.put_at("x", "1", version + 1).await, Ok(()));
             check(&client, "x", "1", version + 2).await;
         }
-        row.check_sizes(&world, TIMES).await;
+        row.check_sizes(&world).await;
         let size = world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });

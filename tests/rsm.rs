@@ -6,12 +6,14 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use quorate_protocol::NodeId;
+use quorate_node::config::Engine;
+use quorate_protocol::{NodeId, Role};
 use quorate_rsm::{At, Outcome, Restore, StateMachine, Writer};
 use quorate_sim::{
     ENGINES, Options, for_each_seed,
     machine::{Replicas, run_machine_with},
 };
+use quorate_stage::CrashMode;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -344,5 +346,71 @@ fn test_snapshot_4c() {
         replicas.restart_all().await;
         assert_eq!(inc(&replicas).await, 101);
         check_counter(&replicas, 101, 3).await;
+    });
+}
+
+/// Not a row: commands that are placed once, at servers drawn at random, while actors crash and the
+/// network falls apart. Each that was carried out has a sum of its own, each that was not placed has
+/// no effect, and nobody waits for ever.
+#[test]
+fn what_is_placed_once_is_applied_at_most_once() {
+    row("placed once", Some(4096), async |replicas| {
+        let world = replicas.world().clone();
+        let stop = Rc::new(Cell::new(false));
+        let client = |_| {
+            let (replicas, world, stop) = (replicas.clone(), world.clone(), stop.clone());
+            replicas.world().clone().spawn(async move {
+                let (mut sums, mut doubtful) = (vec![], 0);
+                while !stop.get() {
+                    let node = NodeId(world.below(SERVERS.into()) as u32 + 1);
+                    match replicas.submit(node, Command::Inc).await {
+                        Some(Outcome::Done(sum)) => sums.push(sum),
+                        Some(Outcome::NotPlaced) => {}
+                        // Carried out, and the sum is not known any more; or it may be; or its rsm
+                        // has crashed.
+                        Some(Outcome::Forgotten | Outcome::Displaced) | None => doubtful += 1,
+                        outcome => panic!("{outcome:?}, though nobody has stopped"),
+                    }
+                    world.sleep_ms(world.below(40)).await;
+                }
+                (sums, doubtful)
+            })
+        };
+        let clients: Vec<_> = (0..4).map(client).collect();
+        let roles = match world.options.engine {
+            Engine::Paxos => vec![Role::Acceptor, Role::Proposer, Role::Learner, Role::Rsm],
+            Engine::Raft => vec![Role::Raft, Role::Rsm],
+        };
+        for _ in 0..40 {
+            let node = NodeId(world.below(SERVERS.into()) as u32 + 1);
+            match world.below(3) {
+                0 => world.net.partition(world.random_halves()),
+                1 => world.net.heal(),
+                _ => {
+                    let role = roles[world.below(roles.len() as u64) as usize];
+                    replicas.crash(node, role, CrashMode::AfterNext);
+                }
+            }
+            world.sleep_ms(world.below(600)).await;
+        }
+        world.net.heal();
+        stop.set(true);
+        world.sleep_ms(10_000).await;
+        assert!(clients.iter().all(JoinHandle::is_finished), "somebody still waits");
+        let (mut sums, mut doubtful) = (vec![], 0);
+        for client in clients {
+            let (more, doubts) = client.await.expect("a client only submits and counts");
+            sums.extend(more);
+            doubtful += doubts;
+        }
+        let value = inc(&replicas).await;
+        check_counter(&replicas, value, 3).await;
+        let done = sums.len() as u64;
+        sums.sort_unstable();
+        sums.dedup();
+        assert_eq!(sums.len() as u64, done, "two have one sum");
+        assert!(done > 0, "nothing was ever carried out");
+        let most = done + doubtful + 1;
+        assert!(value > done && value <= most, "{value}: {done} done, {doubtful} in doubt");
     });
 }

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,8 +17,9 @@ use quorate_history::{Budget, History, Input, Operation, Outcome, Output, Verdic
 use quorate_kvserver::{Condition, Op, Reply};
 use quorate_persistence::Disk;
 use quorate_protocol::{GroupId, Name, NodeId, Role};
+use quorate_rsm::{Answers, Message as ToRsm, Outcome as RsmOutcome, Placing, Request, Submit};
 use quorate_sim::{CHECKPOINTS, Client, Options, World, for_each_seed, run};
-use quorate_stage::CrashMode;
+use quorate_stage::{CrashMode, Outlet};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Bytes of log that a replica may keep, about.
@@ -25,8 +27,11 @@ const LOG_BYTES_MAX: u64 = 8 * 1024;
 /// Keys that are judged. Others only make the state larger.
 const KEYS: u64 = 4;
 
+/// A checkpoint is written in several steps and travels in several parts, so that there is something
+/// in between.
 fn options() -> Options {
-    Options { log_bytes_max: LOG_BYTES_MAX, ..Options::servers(3) }
+    let (step_bytes, part_bytes) = (4096, 3000);
+    Options { log_bytes_max: LOG_BYTES_MAX, step_bytes, part_bytes, ..Options::servers(3) }
 }
 
 /// Clients with unique values, and what they have seen.
@@ -350,6 +355,100 @@ fn late_and_older_checkpoints_are_without_effect() {
                 }
             }
             load.end(&world).await;
+        });
+    });
+}
+
+/// A bound as small as the labs' (maxraftstate 1000): the log stays below twice that on every
+/// server, whatever is written, and after all of them have started anew.
+#[test]
+fn a_tiny_bound_holds() {
+    for_each_seed("snapshots/tiny", 3, |seed| {
+        let options = Options { log_bytes_max: 1000, ..Options::servers(3) };
+        run(seed, options, async |world| {
+            world.start_all(false);
+            let client = Client::new(&world, world.servers());
+            for round in 0..2 {
+                for n in 0..100 {
+                    client.append("k", "x").await;
+                    if n % 10 == 9 {
+                        world.sleep_ms(100).await;
+                        for node in world.servers() {
+                            let bytes = world.log_bytes(node).await.expect("it does not crash");
+                            assert!(bytes <= 2000, "{node} keeps {bytes} bytes in round {round}");
+                            assert!(checkpoints(&world, node).len() <= 2);
+                        }
+                    }
+                }
+                for node in world.servers() {
+                    world.kill(node);
+                }
+                world.start_all(false);
+                assert_eq!(client.get("k").await.len(), 100 * (round + 1));
+            }
+        });
+    });
+}
+
+/// `u64::MAX` (the labs' -1): there is never a checkpoint.
+#[test]
+fn without_a_bound_there_is_no_checkpoint() {
+    let options = Options { log_bytes_max: u64::MAX, ..Options::servers(3) };
+    run(1, options, async |world| {
+        world.start_all(false);
+        let client = Client::new(&world, world.servers());
+        for n in 0..300 {
+            client.put("k", vec![n as u8; 1000]).await;
+        }
+        for node in world.servers() {
+            assert_eq!(checkpoints(&world, node), Vec::<String>::new());
+            assert!(world.log_bytes(node).await.expect("it does not crash") > 300_000);
+        }
+    });
+}
+
+/// What a replica has proposed and then finds in another one's checkpoint is answered, though nobody
+/// asks again, and takes effect once.
+#[test]
+fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
+    const TOKENS: u64 = 5;
+    for_each_seed("snapshots/own", 4, |seed| {
+        run(seed, options(), async |world| {
+            world.start_all(false);
+            let others = Client::new(&world, vec![N1]);
+            others.put("k", "").await;
+            // n3 is heard and hears nothing: it forwards, and the answers are lost.
+            world.net.cut(N1, N3);
+            world.net.cut(N2, N3);
+            let rsm = world.node(N3).group.as_ref().expect("a replica runs").rsm.clone();
+            let answers: Arc<Mutex<Answers<Reply>>> = Arc::default();
+            let place = answers.clone();
+            let reply = Outlet::from_fn(move |_, answers: Answers<Reply>| {
+                place.lock().expect("nobody panics over it").extend(answers);
+            });
+            for serial in 1..=TOKENS {
+                let (key, value) = (Bytes::from_static(b"k"), Bytes::from(format!("{serial};")));
+                let command = Op::Append { key, value };
+                let request = Request { client_id: 77, serial, acked_below: 1, command };
+                let requests = vec![(serial, request)];
+                let submit =
+                    Submit { requests, placing: Placing::UntilApplied, reply: reply.clone() };
+                rsm.send(rsm.name(), ToRsm::Submit(submit));
+                world.sleep_ms(50).await;
+            }
+            write_checkpoints(&world, &[N1, N2], 3).await;
+            let done = others.get("k").await;
+            assert!(!done.is_empty(), "nothing of n3 was carried out");
+            assert!(answers.lock().expect("nobody panics over it").is_empty(), "n3 hears nothing");
+            world.net.heal();
+            world.sleep_ms(5000).await;
+            converged(&world).await;
+            assert!(installed(&world, N3).await > 0, "n3 has come up by the log");
+            assert_eq!(others.get("k").await, "1;2;3;4;5;", "{done} was there before");
+            let mut answers = answers.lock().expect("nobody panics over it").clone();
+            answers.sort_by_key(|(token, _)| *token);
+            let lengths = (1..=TOKENS).map(|n| (n, RsmOutcome::Done(Reply::Length(2 * n))));
+            assert_eq!(answers, lengths.collect::<Vec<_>>());
         });
     });
 }

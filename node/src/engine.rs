@@ -67,7 +67,7 @@ impl GroupConfig {
         };
         let learner_timing = LearnerTiming {
             fetch_after: ms(10),
-            fetch_after_max: ms(500),
+            fetch_after_max: if lossy { ms(100) } else { ms(500) },
             done_after: ms(10),
             done_after_max: ms(2000),
         };

@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
+use quorate_courier::PART_BYTES;
 use quorate_kvserver::Message as ToKvServer;
 use quorate_node::{Group, GroupConfig, Library, Store, config::Engine};
 use quorate_persistence::{
-    Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners, SimDisk,
-    remove_leftovers,
+    Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners,
+    STEP_BYTES, SimDisk, remove_leftovers,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_rsm::{Message as ToRsm, Status};
@@ -48,6 +49,10 @@ pub struct Options {
     pub reads_in_log: bool,
     /// How long a sync takes at most.
     pub sync_delay_max: Duration,
+    /// Bytes of a file that are written or read at one go.
+    pub step_bytes: u64,
+    /// Bytes of a checkpoint that travel in one message.
+    pub part_bytes: usize,
 }
 
 impl Options {
@@ -60,6 +65,8 @@ impl Options {
             log_bytes_max: 64 * 1024,
             reads_in_log: false,
             sync_delay_max: Duration::from_millis(2),
+            step_bytes: STEP_BYTES,
+            part_bytes: PART_BYTES,
         }
     }
 }
@@ -100,11 +107,6 @@ pub struct World {
 }
 
 pub(crate) const GROUP: GroupId = GroupId(1);
-
-/// Bytes of a checkpoint that are written or read at one go, and that travel in one message: few, so
-/// that there is something in between.
-const STEP_BYTES: u64 = 4096;
-const PART_BYTES: usize = 3000;
 
 /// Where the checkpoints of the group lie on every disk.
 pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
@@ -353,10 +355,10 @@ impl World {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
         let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
-        let disk = self.disk(node);
+        let disk = self.servers().contains(&node).then(|| self.disk(node));
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
-            if disk.is_stopped() {
+            if disk.as_ref().is_some_and(SimDisk::is_stopped) {
                 // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
                 return;
             }
@@ -370,7 +372,7 @@ impl World {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
         let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
         let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, true);
-        config.courier.part_bytes = PART_BYTES;
+        config.courier.part_bytes = self.options.part_bytes;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -408,7 +410,8 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
         // As a data directory does when it is opened. A disk that fails here fails below as well.
         let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
-        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES)));
+        let step_bytes = self.options.step_bytes;
+        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), step_bytes)));
         files
     }
 

@@ -274,6 +274,7 @@ impl<'a> Run<'a> {
                 AcceptorSays::Report(report) => {
                     self.to(self.me, Wire::Learner(ToLearner::Report(report)));
                 }
+                // For whoever looks: nobody does here.
                 AcceptorSays::Bytes(..) => {}
             }
         }

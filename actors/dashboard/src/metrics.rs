@@ -138,6 +138,11 @@ impl Scrape {
         page.gauge("rsm_applied", "Last index applied", rsm.applied as f64)?;
         let help = "Last index in a durable checkpoint";
         page.gauge("rsm_checkpointed", help, rsm.checkpointed as f64)?;
+        let help = "Bytes of the log since the last checkpoint was begun";
+        page.gauge("rsm_log_bytes", help, rsm.log_bytes as f64)?;
+        page.counter("rsm_checkpoints_taken", "Checkpoints made since the rsm started", rsm.taken)?;
+        let help = "Checkpoints of other nodes taken over since the rsm started";
+        page.counter("rsm_checkpoints_installed", help, rsm.installed)?;
         page.gauge("rsm_waiting", "Commands and reads that wait", rsm.waiting as f64)?;
         let help = "Commands applied since the rsm started, duplicates not counted";
         page.counter("rsm_commands", help, rsm.commands)?;

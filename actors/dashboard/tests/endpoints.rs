@@ -81,10 +81,10 @@ fn status_and_readiness_are_the_rsms() {
         waiting: 1,
         ready: true,
         size: (5, 90),
-        log_bytes: 70,
-        taken: 4,
+        log_bytes: 700,
+        taken: 2,
         installed: 1,
-        fetched: Some((30, 60)),
+        fetched: Some((30, 40)),
     };
     let scene = build(Plan { status: full, ..Plan::default() });
     assert_eq!(
@@ -92,7 +92,7 @@ fn status_and_readiness_are_the_rsms() {
         json!({
             "node": 1, "leader": 3, "applied": 12, "checkpointed": 10, "commands": 8,
             "duplicates": 2, "waiting": 1, "ready": true, "size": [5, 90],
-            "log_bytes": 70, "taken": 4, "installed": 1, "fetched": [30, 60],
+            "log_bytes": 700, "taken": 2, "installed": 1, "fetched": [30, 40],
         })
     );
     assert_eq!(scene.get("/readyz").json()["ready"], true);
@@ -318,13 +318,16 @@ fn the_metrics_have_names_and_types() {
         ("rsm_leader", "gauge"),
         ("rsm_applied", "gauge"),
         ("rsm_checkpointed", "gauge"),
+        ("rsm_log_bytes", "gauge"),
+        ("rsm_checkpoints_taken", "counter"),
+        ("rsm_checkpoints_installed", "counter"),
         ("rsm_waiting", "gauge"),
         ("rsm_commands", "counter"),
         ("rsm_duplicates", "counter"),
     ] {
         assert_eq!(shown.types[&format!("quorate_{family}")], kind, "{family}");
     }
-    assert_eq!(shown.types.len(), 28);
+    assert_eq!(shown.types.len(), 31);
     let labels = "{node=\"n1\",actor=\"n1/g1/acceptor\",kind=\"Ping\"}";
     let ping = |what| format!("quorate_actor_messages_{what}_total{labels}");
     assert_eq!(shown.samples[&ping("enqueued")], 1.0);

@@ -537,7 +537,13 @@ impl Learner {
             }
             // Whatever others need: they can have the state (L3). If what is known here does not
             // reach `saved`, Subscribe goes on behind it; votes in between are of use to others.
-            Request::Forget { below, .. } => self.forget_below(Slot(below.0), out),
+            Request::Forget { below, .. } => {
+                let reached = self.below;
+                self.forget_below(Slot(below.0), out);
+                if self.below > reached {
+                    self.tell_decided(out);
+                }
+            }
             Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
                 out.alarm("the learner was asked to propose".into());
             }

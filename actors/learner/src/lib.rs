@@ -34,6 +34,8 @@
 //!   again, or is asked for by slot.
 //! - What a learner knows is not durable, beyond what its acceptor's votes and marks show. A slot
 //!   that is chosen and that no learner knows any more is proposed again by whoever needs it.
+//! - A log that does not reach a checkpoint goes on behind it, as the log interface wants it; but what
+//!   is kept below stays until it is said to be of no use, because others may lag less than we did.
 //! - The labs' `done` travels between learners when it changes, never otherwise, and is repeated
 //!   until heard. A log has no need of it: a member that was away fetches a checkpoint.
 

@@ -75,7 +75,9 @@ pub(crate) struct Lead {
     through: Round,
     /// Every slot below is chosen. Stays 0 where slots are instances.
     below: Slot,
-    /// First slot above what phase 1 brought up: reads must wait for all below.
+    /// First slot above what phase 1 brought up, and above every slot that was chosen since, also
+    /// where one below is not: our learner may know that one from another ballot. Reads must wait
+    /// for all below.
     recovered: Slot,
     queue: VecDeque<(Wish, Option<NodeId>)>,
     /// Proposals in the queue or under way.
@@ -346,7 +348,8 @@ impl Lead {
             sent.chosen = true;
             self.in_flight -= 1;
             let entries = sent.entries.clone();
-            for (_, value) in &entries {
+            for (slot, value) in &entries {
+                self.recovered = self.recovered.max(slot.next());
                 if let Some(proposal) = value {
                     self.held.remove(&proposal.id);
                     self.recent.insert(proposal.id);

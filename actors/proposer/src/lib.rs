@@ -28,8 +28,8 @@
 //!
 //! # Reads
 //! A read is linearizable at an index if every write that was acknowledged before the read came
-//! stands below it. Who leads answers the first slot above all that is chosen and all that phase 1
-//! brought up, once a majority has confirmed that it has promised nothing higher: had another
+//! stands below it. Who leads answers the first slot above all that is chosen (also behind a gap,
+//! which a learner may fill from another ballot) and all that phase 1 brought up, once a majority has confirmed that it has promised nothing higher: had another
 //! proposer completed phase 1 before, some member of that majority would have refused.
 //!
 //! # Deviations

@@ -730,7 +730,7 @@ impl Progress {
             Match::Conflict { prev_log_index, conflict_term, conflict_index } => {
                 let asked = match self.mode {
                     Mode::Probe { .. } => prev_log_index == self.next_index.before(),
-                    Mode::Replicate => prev_log_index > self.match_index,
+                    Mode::Replicate => prev_log_index < self.next_index,
                     Mode::Snapshot { .. } => false,
                 };
                 if !asked || prev_log_index <= self.match_index {

@@ -402,7 +402,10 @@ fn who_is_let_go_leads_until_that_is_committed() {
         let only = other_than(&world, leader);
         world.reconfigure(leader, &[only], &[]);
         // The last step reaches everybody but the one that it is for.
-        world.run_until(2000, "both rule", |world| members(world, leader).is_joint());
+        world.run_until(2000, "all have both", |world| {
+            let last = world.peer(leader).log().last();
+            members(world, only).is_joint() && world.peer(only).log().last() == last
+        });
         world.rules.cut.insert((node(leader), node(only)));
         world.run_ms(30);
         let last = world.peer(only).log().last();

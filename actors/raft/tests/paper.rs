@@ -115,8 +115,7 @@ fn silence_makes_a_candidate() {
     assert!(said.records.is_empty());
     assert_eq!(solo.peer.term(), Term(3));
     let expected = request_vote(4, (3, 3), true);
-    assert_eq!(said.to(2), [expected.clone()]);
-    assert_eq!(said.to(3), [expected]);
+    assert_eq!(said.messages(), [(node(2), expected.clone()), (node(3), expected)]);
     let said = solo.hear(3, vote(4, true, true));
     assert_eq!(solo.peer.term(), Term(4));
     assert_eq!(said.records, [Record::Voted { term: Term(4), voted_for: Some(node(1)) }]);
@@ -427,6 +426,9 @@ fn stale_answers_take_nothing_back() {
     }
     let said = solo.hear(1, Message::Log(Request::Offer(proposal(1, 1))));
     assert_eq!(appends_to(&said, 2), [(4, 1, 4)]);
+    solo.hear(2, appended(4, 1, 2));
+    solo.timer(Timer::Heartbeat);
+    assert_eq!(appends_to(&solo.timer(Timer::Heartbeat), 2), [(4, 1, 4)], "from where it is");
     solo.hear(2, appended(4, 2, 99));
     assert_eq!(solo.alarms.len(), 1, "more than there is");
     assert_eq!(solo.peer.commit(), Place(4));
@@ -808,6 +810,8 @@ fn what_a_snapshot_has_replaced_does_not_come_back() {
         Record::Installed { base: base.clone() },
         of(56, &[9, 9]),
     ];
+    let before = Peer::recover(config(1, THREE), records[..3].to_vec()).unwrap();
+    assert_eq!(before.log().last(), Place(55));
     let peer = Peer::recover(config(1, THREE), records).unwrap();
     assert_eq!((terms(&peer), peer.log().last()), (vec![9, 9], Place(57)));
     assert_eq!(peer.log().base(), &base);

@@ -104,7 +104,7 @@ pub(crate) struct OwnBatch<R> {
     pub(crate) command: Bytes,
     pub(crate) waiters: Vec<Waiter<R>>,
     /// Was under way already when the timer was set.
-    old: bool,
+    pub(crate) old: bool,
 }
 
 /// Commands that wait for room in a batch.
@@ -138,7 +138,7 @@ pub struct RsmActor<M: StateMachine> {
     last_barrier: u64,
     pub(crate) own: BTreeMap<u64, OwnBatch<M::Reply>>,
     /// What is to be placed once.
-    once: Once<M>,
+    pub(crate) once: Once<M>,
     /// Reads that came since the last barrier was asked for.
     fresh_reads: Vec<Read<M>>,
     /// Reads by the barrier that was asked for on their behalf.
@@ -262,9 +262,9 @@ impl<M: StateMachine> RsmActor<M> {
             let proposal = Proposal { id, command };
             self.wiring.proposals.send(stage.name(), ToEngine::Propose(proposal));
         }
-        if let Some(requests) = self.once.take(self.config.batch_commands_max) {
+        if let Some((requests, waiters)) = self.once.take(self.config.batch_commands_max) {
             let command = self.encode(requests, true, stage);
-            self.once.offer(command, &self.wiring.proposals, stage.name());
+            self.once.offer(command, waiters, &self.wiring.proposals, stage.name());
         }
         // One barrier at a time, and one more for what came since: reads share them.
         if !self.fresh_reads.is_empty() && self.asked_reads.len() < 2 {

@@ -187,3 +187,140 @@ impl<M: StateMachine> Reader for CheckpointReader<M> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use quorate_protocol::{
+        Configuration, NodeId,
+        log::{Index, ProposalId},
+    };
+
+    use super::*;
+    use crate::machine::At;
+
+    /// A machine whose state is a text.
+    struct Text(String);
+
+    impl StateMachine for Text {
+        type Command = String;
+        type Reply = String;
+
+        fn is_read(_: &String) -> bool {
+            false
+        }
+
+        fn apply(&mut self, _: At, command: String) -> String {
+            self.0.push_str(&command);
+            self.0.clone()
+        }
+
+        fn query(&self, _: &String) -> String {
+            self.0.clone()
+        }
+
+        fn snapshot(&self) -> Writer {
+            Writer::of(self.0.clone().into_bytes())
+        }
+
+        fn restore() -> Restore<Self> {
+            Restore::whole(|bytes| {
+                let text = String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())?;
+                Ok(Text(text))
+            })
+        }
+    }
+
+    fn bytes(state: &Restored<Text>) -> Vec<u8> {
+        let Restored { machine, scopes, origins, time_ms, position } = state;
+        let books = Books {
+            position: position.clone(),
+            time_ms: *time_ms,
+            origins: origins.clone(),
+            scopes: scopes.clone(),
+        };
+        writer(books, machine.snapshot()).flatten().collect()
+    }
+
+    fn state() -> Restored<Text> {
+        let mut scopes: BTreeMap<u16, Sessions<String>> = BTreeMap::new();
+        for scope in [0, 7, 9] {
+            // One scope stays without a client.
+            let sessions = scopes.entry(scope).or_default();
+            for client in 0..u64::from(scope) {
+                sessions.applied(client, 3, 2, format!("{scope}.{client}"), 50);
+            }
+        }
+        let mut origins = Origins::default();
+        origins.admit(ProposalId { node: NodeId(1), life: 5, seq: 1 }, false, 40);
+        let configuration = Configuration::of([NodeId(1), NodeId(2), NodeId(3)]);
+        let position = Position { index: Index(70), place: 70, term: 0, configuration };
+        let machine = Text("some text of the machine".into());
+        Restored { machine, scopes, origins: Arc::new(origins), time_ms: 60, position }
+    }
+
+    fn read(pieces: impl Iterator<Item = Vec<u8>>) -> Result<Restored<Text>, String> {
+        let found = Arc::new(Mutex::new(None));
+        let place = found.clone();
+        let to = Outlet::from_fn(move |_, restored| *place.lock().unwrap() = Some(restored));
+        let mut reader = Box::new(CheckpointReader::<Text>::new(to));
+        for piece in pieces {
+            reader.feed(&piece)?;
+        }
+        reader.finish(Name::of_node(NodeId(1), quorate_protocol::Role::Files))?;
+        Ok(found.lock().unwrap().take().unwrap())
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_back_however_it_is_cut_and_written_again_with_the_same_bytes() {
+        let written = bytes(&state());
+        for cut in [1, 2, 3, 7, 50, written.len()] {
+            let restored = read(written.chunks(cut).map(<[u8]>::to_vec)).unwrap();
+            assert_eq!(restored.machine.0, "some text of the machine");
+            assert_eq!(restored.position, state().position);
+            assert_eq!((restored.scopes.len(), restored.scopes[&9].len()), (3, 9));
+            assert_eq!(restored.origins.last_seq(NodeId(1), 5), 1);
+            assert_eq!(bytes(&restored), written, "cut every {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_short_or_of_another_format_is_refused() {
+        let written = bytes(&state());
+        let machine = written.len() - "some text of the machine".len();
+        for len in [0, 3, 4, 20, machine - 1] {
+            let error = read([written[..len].to_vec()].into_iter()).err().unwrap();
+            assert_eq!(error, "it is cut short", "{len} bytes");
+        }
+        let old = [&2_u32.to_le_bytes(), &written[4..]].concat();
+        let error = read([old].into_iter()).err().unwrap();
+        assert_eq!(error, "format 2, this version reads 3");
+    }
+
+    #[test]
+    fn a_state_without_a_client_has_no_sessions() {
+        let empty = Restored { scopes: BTreeMap::new(), ..state() };
+        let restored = read([bytes(&empty)].into_iter()).unwrap();
+        assert_eq!(restored.machine.0, "some text of the machine");
+        assert!(restored.scopes.is_empty());
+    }
+
+    #[test]
+    fn a_checkpoint_keeps_what_was_when_it_was_begun() {
+        let mut state = state();
+        let before = bytes(&state);
+        let books = Books {
+            position: state.position.clone(),
+            time_ms: state.time_ms,
+            origins: state.origins.clone(),
+            scopes: state.scopes.clone(),
+        };
+        let writer = writer(books, state.machine.snapshot());
+        state.scopes.entry(7).or_default().applied(1, 4, 4, "later".into(), 70);
+        let id = ProposalId { node: NodeId(1), life: 5, seq: 2 };
+        Arc::make_mut(&mut state.origins).admit(id, false, 70);
+        assert_eq!(writer.flatten().collect::<Vec<u8>>(), before);
+        assert_ne!(bytes(&state), before);
+    }
+}

@@ -141,8 +141,14 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     pub(crate) fn on_restored(&mut self, restored: Restored<M>, stage: &mut Stage<Self>) {
-        if self.machine.is_some() && restored.position.index < self.next {
-            // Late: the log was quicker.
+        let index = restored.position.index;
+        let late = match self.machine {
+            // The log was quicker.
+            Some(_) => index < self.next,
+            // Asked for by a former life of ours, and perhaps not the newest.
+            None => self.reading != Reading::File(index),
+        };
+        if late {
             return self.wiring.files.send(stage.name(), FilesMessage::Drop(Box::new(restored)));
         }
         let Restored { machine, scopes, origins, time_ms, position } = restored;
@@ -204,7 +210,8 @@ impl<M: StateMachine> RsmActor<M> {
         let later = self.own.split_off(&(through + 1));
         let covered = std::mem::replace(&mut self.own, later);
         let Some(machine) = &self.machine else { return };
-        for OwnBatch { command, waiters, .. } in covered.into_values() {
+        let once = self.once.take_covered(&self.origins);
+        for OwnBatch { command, waiters, .. } in covered.into_values().chain(once) {
             let Ok(batch) = rmp_serde::from_slice::<Batch<M::Command>>(&command) else { continue };
             let outcomes = batch.requests.into_iter().map(|request| {
                 let Request { client_id, serial, command, .. } = request;

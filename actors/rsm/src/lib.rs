@@ -4,13 +4,16 @@
 //! [`quorate_protocol::log`]. A whole replicated service stands at the end of this page.
 //!
 //! ```text
-//!   service        rsm                          engine            files
-//!      | -- Submit --> | -- Propose -------------> |                 |   a batch
-//!      |               | -- ReadBarrier ---------> |                 |   for all reads at once
-//!      |               | <- Chosen, Barrier ------ |                 |
-//!      | <- Answers -- |   applied, once           |                 |
-//!      |               | -- Save --------------------------------->  |   checkpoint
-//!      |               | -- Forget --------------> |  <- Saved ----- |
+//!   service        rsm                          engine            files     courier
+//!      | -- Submit --> | -- Propose -------------> |                 |          |   a batch
+//!      |               | -- ReadBarrier ---------> |                 |          |   for all reads
+//!      |               | <- Chosen, Barrier ------ |                 |          |
+//!      | <- Answers -- |   applied, once           |                 |          |
+//!      |               | -- Save --------------------------------->  |          |   checkpoint
+//!      |               | -- Forget --------------> |  <- Saved ----- |          |
+//!      |               | <- Behind --------------- |                 |          |   was away long
+//!      |               | -- Fetch ---------------------------------------------> |
+//!      |               | <- Restored ------------------------------- | <- Fetched
 //! ```
 //!
 //! # Invariants
@@ -24,7 +27,10 @@
 //!     A batch that is placed once only ([`Placing::Once`]) belongs to a life of its own kind, in
 //!     which batches may be missing: none waits for one before it that is never chosen, and none
 //!     is applied after one that was made later. So each is applied at most once.
-//! R5. The log is forgotten only below a durable checkpoint.
+//! R5. The log is forgotten only below a durable checkpoint, and one generation of it stays: what
+//!     came between the last checkpoint and the one before, for replicas that lag a little.
+//! R6. A checkpoint is a function of its index: the same bytes on every replica. One that is taken
+//!     over is ahead of what is applied here; nothing ever goes back.
 //!
 //! # Deviations
 //! - Every replica takes commands and proposes them (2015 Lab 3B); who leads is the engine's
@@ -33,6 +39,11 @@
 //!   one time, and whoever waits is let go when the engine has dropped it.
 //! - A waiter is known by its batch's identity, not by an index, so there is nothing to release
 //!   when leadership moves: the batch is chosen elsewhere. All are let go when the node stops.
+//!
+//! - A replica that has fallen behind fetches a checkpoint itself, from whoever is said to have one
+//!   (Raft 7 has the leader send it). It is read on the thread of the files, and what makes the old
+//!   state is freed there. What this replica had proposed and finds in it is answered from its
+//!   sessions.
 //!
 //! # A whole replicated service
 //! `cargo run -p quorate-rsm --example counter`:

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use quorate_persistence::{DataDir, Disk, Expected, FileError, LayoutError, RealDisk, SimDisk};
+use quorate_persistence::{
+    DataDir, Disk, Expected, FileError, LayoutError, Numbered, RealDisk, SimDisk,
+};
 
 fn path() -> &'static Path {
     Path::new("/srv/node")
@@ -167,5 +169,28 @@ fn a_crash_while_the_directory_is_made_leaves_a_blank_or_a_whole_one() {
             let again = Expected { incarnation: 78, ..node("blue", 1, true) };
             DataDir::open(&shared, path(), &again).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_an_earlier_version_is_refused_by_name() {
+    let (disk, dyn_disk) = sim();
+    drop(DataDir::open(&dyn_disk, path(), &node("blue", 1, true)).unwrap());
+    disk.plant(&path().join("groups/g1/checkpoint"), b"one file of all");
+    let error = DataDir::open(&dyn_disk, path(), &node("blue", 1, true)).unwrap_err();
+    assert!(matches!(error, LayoutError::OldCheckpoint { .. }));
+    let text = error.to_string();
+    assert!(text.contains("groups/g1/checkpoint is a checkpoint of format 2 or older"), "{text}");
+    assert!(text.contains("start the version that wrote it"), "{text}");
+}
+
+#[test]
+fn names_of_checkpoints_say_their_index() {
+    for file in [Numbered::Checkpoint(0), Numbered::Checkpoint(70), Numbered::Incoming(u64::MAX)] {
+        let path = file.path(Path::new("/dir"));
+        assert_eq!(Numbered::of(path.file_name().unwrap().to_str().unwrap()), Some(file));
+    }
+    for other in ["checkpoint", "checkpoint-", "checkpoint-07", "checkpoint-+7", ".tmp-000001"] {
+        assert_eq!(Numbered::of(other), None, "{other}");
     }
 }

@@ -4,6 +4,7 @@ mod crash_points;
 mod damage;
 mod files;
 mod journal;
+mod keeper;
 mod layout;
 mod real;
 mod sim;
