@@ -55,6 +55,8 @@ fn judge<E: Engine>(name: &str, checker: impl Checker<World<E>>, goals: &[&'stat
     if let Some(path) = checker.discovery(NOTHING_BROKEN) {
         panic!("a run that must not be:\n{}", checker.model().tell(path));
     }
+    // A part that is explored the long runs first may reach the goals late.
+    let goals = if states_max() == STATES || steps < states_max() { goals } else { &[] };
     for goal in goals {
         assert!(checker.discovery(goal).is_some(), "no run reaches this: {goal}");
     }
