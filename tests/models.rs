@@ -41,26 +41,26 @@ fn states_max() -> usize {
 fn explore<E: Engine>(name: &str, world: World<E>, goals: &[&'static str]) -> usize {
     let max = states_max();
     let builder = world.checker().target_state_count(max);
-    let (steps, states, depth) = match max {
-        STATES => judge(builder.spawn_bfs().join(), goals),
-        _ => judge(builder.threads(2).spawn_dfs().join(), goals),
-    };
-    let whole = if steps < max { "all of it" } else { "a part of it" };
-    println!("{name}: {states} states, {steps} steps, depth {depth}, {whole}");
-    states
+    match max {
+        STATES => judge(name, builder.spawn_bfs().join(), goals),
+        _ => judge(name, builder.threads(2).spawn_dfs().join(), goals),
+    }
 }
 
-fn judge<E: Engine>(
-    checker: impl Checker<World<E>>,
-    goals: &[&'static str],
-) -> (usize, usize, usize) {
+fn judge<E: Engine>(name: &str, checker: impl Checker<World<E>>, goals: &[&'static str]) -> usize {
+    let (steps, states) = (checker.state_count(), checker.unique_state_count());
+    let whole = if steps < states_max() { "all of it" } else { "a part of it" };
+    let depth = checker.max_depth();
+    println!("{name}: {states} states, {steps} steps, depth {depth}, {whole}");
     if let Some(path) = checker.discovery(NOTHING_BROKEN) {
         panic!("a run that must not be:\n{}", checker.model().tell(path));
     }
+    // A part that is explored the long runs first may reach the goals late.
+    let goals = if states_max() == STATES || steps < states_max() { goals } else { &[] };
     for goal in goals {
         assert!(checker.discovery(goal).is_some(), "no run reaches this: {goal}");
     }
-    (checker.state_count(), checker.unique_state_count(), checker.max_depth())
+    states
 }
 
 /// Explores a world with a planted error, and answers what breaks in the run that shows it.
@@ -112,9 +112,8 @@ fn paxos(awake: &[u32], rounds_max: u64) -> Paxos {
 fn world(engine: Paxos, inputs: Vec<(NodeId, Input)>) -> World<Paxos> {
     let nodes = engine.nodes.clone();
     let (mortal, slow_disks) = (set([]), set([]));
-    let messages = usize::MAX;
-    let cut = BTreeSet::new();
-    World { nodes, engine, inputs, timers: 0, crashes: 0, messages, cut, mortal, slow_disks }
+    let (cut, copies) = (BTreeSet::new(), None);
+    World { nodes, engine, inputs, timers: 0, crashes: 0, copies, cut, mortal, slow_disks }
 }
 
 /// Three peers, of which those in `campaigns` grow impatient, each as often as the world lets it.
@@ -127,8 +126,9 @@ fn raft(campaigns: &[u32], terms_max: u64) -> Raft {
 fn raft_world(engine: Raft, timers: u32, inputs: Vec<(NodeId, Input)>) -> World<Raft> {
     let nodes = engine.nodes.clone();
     let (mortal, slow_disks) = (set([]), set([]));
-    let (messages, cut) = (24, BTreeSet::new());
-    World { nodes, engine, inputs, timers, crashes: 0, messages, cut, mortal, slow_disks }
+    // A leader numbers its rounds, and takes a copy of an answer for a reason to begin one.
+    let (cut, copies) = (BTreeSet::new(), Some(2));
+    World { nodes, engine, inputs, timers, crashes: 0, copies, cut, mortal, slow_disks }
 }
 
 #[test]

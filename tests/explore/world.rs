@@ -186,8 +186,8 @@ pub struct Sent<W> {
 /// A world at one moment.
 pub struct State<E: Engine> {
     pub nodes: Vec<Known<E::Node>>,
-    /// Whatever was ever sent, by its hash.
-    network: Vec<Known<Sent<E::Wire>>>,
+    /// Whatever was ever sent, by its hash, and how often it has arrived if that is counted.
+    network: Vec<(Known<Sent<E::Wire>>, u8)>,
     /// Which inputs have been asked.
     asked: u32,
     timers_left: u32,
@@ -205,8 +205,9 @@ impl<E: Engine> State<E> {
 
     fn send(&mut self, sent: Sent<E::Wire>) {
         let sent = Known::new(sent);
-        if let Err(place) = self.network.binary_search_by_key(&sent.print(), Known::print) {
-            self.network.insert(place, sent);
+        let place = self.network.binary_search_by_key(&sent.print(), |(known, _)| known.print());
+        if let Err(place) = place {
+            self.network.insert(place, (sent, 0));
         }
     }
 }
@@ -236,7 +237,10 @@ impl<E: Engine> PartialEq for State<E> {
 impl<E: Engine> Hash for State<E> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.nodes.iter().for_each(|node| hasher.write_u64(node.print()));
-        self.network.iter().for_each(|sent| hasher.write_u64(sent.print()));
+        for (sent, arrived) in &self.network {
+            hasher.write_u64(sent.print());
+            hasher.write_u8(*arrived);
+        }
         hasher.write_u64(self.judge.print());
         (self.asked, self.timers_left, self.crashes_left).hash(hasher);
     }
@@ -275,9 +279,9 @@ pub struct World<E: Engine> {
     pub timers: u32,
     /// How many crashes there may be in a run.
     pub crashes: u32,
-    /// How many different messages a run may send: an engine that answers every copy anew would
-    /// have no end.
-    pub messages: usize,
+    /// How often a message may arrive; `None` if that makes no difference to how many states there
+    /// are, as with cores that know a copy when they see one.
+    pub copies: Option<u8>,
     /// From whom, and to whom, nothing ever arrives.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     /// Which nodes may crash.
@@ -366,7 +370,9 @@ impl<E: Engine> Model for World<E> {
         if state.broken.is_some() {
             return;
         }
-        actions.extend((0..state.network.len()).map(Step::Deliver));
+        let copies = self.copies.unwrap_or(u8::MAX);
+        let arrives = |place: &usize| state.network[*place].1 < copies;
+        actions.extend((0..state.network.len()).filter(arrives).map(Step::Deliver));
         let open = (0..self.inputs.len()).filter(|input| state.asked >> input & 1 == 0);
         actions.extend(open.map(Step::Ask));
         for (place, node) in state.nodes.iter().enumerate() {
@@ -391,10 +397,19 @@ impl<E: Engine> Model for World<E> {
         let engine = &self.engine;
         let next = match action {
             Step::Deliver(message) => {
-                let sent = &state.network[message];
-                self.step(state, self.place(sent.to), |node, fx| {
+                let sent = &state.network[message].0;
+                let mut next = self.step(state, self.place(sent.to), |node, fx| {
                     engine.deliver(node, sent.from, &sent.wire, fx);
-                })
+                });
+                // What makes no difference has not arrived, as far as anybody can tell.
+                if self.copies.is_some() && next != *state {
+                    let print = sent.print();
+                    let place =
+                        next.network.binary_search_by_key(&print, |(known, _)| known.print());
+                    let place = place.expect("whatever was sent stays");
+                    next.network[place].1 += 1;
+                }
+                next
             }
             Step::Ask(input) => {
                 let (node, what) = &self.inputs[input];
@@ -421,8 +436,7 @@ impl<E: Engine> Model for World<E> {
     }
 
     fn within_boundary(&self, state: &State<E>) -> bool {
-        let within = state.nodes.iter().all(|node| self.engine.within(node));
-        within && state.network.len() <= self.messages
+        state.nodes.iter().all(|node| self.engine.within(node))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -450,7 +464,7 @@ impl<E: Engine> World<E> {
         for (state, step) in path.into_vec() {
             text += &match step {
                 Some(Step::Deliver(message)) => {
-                    let Sent { from, to, wire } = &*state.network[message];
+                    let Sent { from, to, wire } = &*state.network[message].0;
                     format!("  {from} → {to}  {wire}\n")
                 }
                 Some(step) => format!("  {}\n", self.format_action(&step)),
