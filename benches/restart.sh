@@ -36,10 +36,10 @@ answers() {
   ) 2>/dev/null
 }
 
-# snapshot ENGINE: every node takes one; waits until all are durable.
+# snapshot ENGINE: every node takes one, at once.
 snapshot() {
-  local i before
-  for i in 1 2 3; do http_post "${quorate_debugs[$1,$i]#*:}" /debug/snapshot >/dev/null; done
+  local i
+  for i in 1 2 3; do http_post "${quorate_debugs[$1,$i]#*:}" /debug/checkpoint >/dev/null; done
 }
 
 puts() {

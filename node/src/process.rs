@@ -470,13 +470,14 @@ fn dashboard(
     owners: Owners,
     rsm: &Mailbox<ToRsm<Store>>,
 ) -> Result<quorate_dashboard::Handle, String> {
-    let rsm = rsm.clone();
+    let (rsm, saver) = (rsm.clone(), rsm.clone());
     let name = Name::of_node(node.id(), RoleName::Outside);
     let sources = Sources {
         node: node.clone(),
         cluster: links.0.get().cloned(),
         journal: owners,
         ask_status: Outlet::from_fn(move |_, reply| rsm.send(name, ToRsm::AskStatus(reply))),
+        take_checkpoint: Outlet::from_fn(move |_, ()| saver.send(name, ToRsm::TakeCheckpoint)),
         faults: Faults::none(),
         faults_allowed: ground.config.faults,
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -8,6 +8,7 @@
 //!   POST /debug/actors/{name}/crash?mode=    now | before | after        (only with faults on)
 //!   GET  /debug/status                       where the replica stands
 //!   GET  /debug/faults                       the faults set on its links
+//!   POST /debug/checkpoint                   make one now; GET: where the last one stands
 //!   POST /debug/faults                       set them                    (only with faults on)
 //!   GET  /metrics                            OpenMetrics text
 //!   GET  /healthz                            200 as long as the process lives

@@ -28,13 +28,14 @@ use crate::{
     status::{Asker, NoStatus},
 };
 
-const ENDPOINTS: [&str; 11] = [
+const ENDPOINTS: [&str; 12] = [
     "GET /",
     "GET /debug/actors",
     "GET /debug/actors/{name}",
     "GET /debug/actors/{name}/mailbox",
     "POST /debug/actors/{name}/crash?mode=now|before|after",
     "GET /debug/status",
+    "POST /debug/checkpoint",
     "GET /debug/faults",
     "POST /debug/faults",
     "GET /metrics",
@@ -78,6 +79,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .service(looking("/debug/actors", actors))
         .service(looking("/debug/actors/{tail:.*}", actor).route(web::post().to(crash)))
         .service(looking("/debug/status", status))
+        .service(looking("/debug/checkpoint", checkpointed).route(web::post().to(checkpoint)))
         .service(looking("/debug/faults", faults).route(web::post().to(set_faults)))
         .service(looking("/metrics", metrics))
         .service(looking("/healthz", healthz))
@@ -144,6 +146,22 @@ async fn actor(request: HttpRequest, inside: Here) -> Answer {
     let mailbox = text.parse().ok().and_then(|name| inside.sources.node.mailbox(name));
     let mailbox = mailbox.ok_or_else(|| inside.no_actor(text))?;
     Ok(if in_full { json(mailbox.mailbox()) } else { json(mailbox.actor()) })
+}
+
+/// Whoever only looks is told where the last one stands.
+async fn checkpointed(inside: Here) -> Answer {
+    match inside.asker.status().await {
+        Ok(Status { checkpointed, taken, applied, .. }) => Ok(HttpResponse::Ok()
+            .json(json!({ "checkpointed": checkpointed, "taken": taken, "applied": applied }))),
+        Err(error) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+    }
+}
+
+/// Harms nothing: the node makes them by itself too, and one at a time.
+async fn checkpoint(inside: Here) -> HttpResponse {
+    let me = Name::of_node(inside.sources.node.id(), Role::Outside);
+    inside.sources.take_checkpoint.send(me, ());
+    HttpResponse::Accepted().json(json!({ "asked": true, "see": "GET /debug/checkpoint" }))
 }
 
 async fn crash(request: HttpRequest, inside: Here) -> Answer {

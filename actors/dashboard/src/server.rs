@@ -52,6 +52,8 @@ pub struct Sources {
     pub journal: Owners,
     /// Asks the rsm where it stands. A question may be dropped; then it counts as lost.
     pub ask_status: Outlet<Outlet<Status>>,
+    /// Has the rsm make a checkpoint.
+    pub take_checkpoint: Outlet<()>,
     /// The faults that hold at the start, as the cluster actor was told.
     pub faults: Faults,
     /// Whether actors may be crashed and faults set from here.

@@ -370,6 +370,20 @@ fn looking_sends_nothing_but_ask_status() {
 }
 
 #[test]
+fn a_checkpoint_is_asked_for_and_looked_at() {
+    let status = Status { checkpointed: 10, taken: 2, applied: 12, ..Status::default() };
+    let scene = build(Plan { status, ..Plan::default() });
+    let asked = scene.ask("POST", "/debug/checkpoint", "", "");
+    assert_eq!(asked.status, 202, "{}", asked.text);
+    eventually("the rsm is told", || scene.rsm.stats().handled_of("TakeCheckpoint") == 1);
+    assert_eq!(
+        scene.get("/debug/checkpoint").json(),
+        json!({ "checkpointed": 10, "taken": 2, "applied": 12 })
+    );
+    assert_eq!(scene.rsm.stats().handled_of("TakeCheckpoint"), 1, "looking asks for nothing");
+}
+
+#[test]
 fn the_page_is_whole() {
     let scene = scene(false);
     let page = scene.get("/");

@@ -274,6 +274,11 @@ impl<M: StateMachine> RsmActor<M> {
     pub(crate) fn checkpoint_if_due(&mut self, stage: &mut Stage<Self>) {
         let max = self.config.log_bytes_max;
         let due = max != u64::MAX && self.bytes_since_checkpoint >= (max / 2).max(1);
+        self.checkpoint_if(due, stage);
+    }
+
+    /// Makes a checkpoint of what is applied, unless one is under way or there is nothing new.
+    pub(crate) fn checkpoint_if(&mut self, due: bool, stage: &mut Stage<Self>) {
         let whole = self.position.index.next() == self.next;
         if !due || !whole || self.saving.is_some() || self.position == self.checkpointed {
             return;

@@ -78,6 +78,8 @@ pub enum Message<M: StateMachine> {
     Restored(Box<Restored<M>>),
     /// From the courier.
     Courier(CourierEvent),
+    /// From an operator: make a checkpoint now, however little the log has grown.
+    TakeCheckpoint,
     /// From the node: it stops; let everybody go who waits.
     Stop,
     /// From whoever looks: where are you?
@@ -119,7 +121,7 @@ pub struct Status {
 
 impl<M: StateMachine> quorate_stage::Message for Message<M> {
     const KINDS: &'static [&'static str] =
-        &["Submit", "Engine", "File", "Restored", "Courier", "Stop", "AskStatus"];
+        &["Submit", "Engine", "File", "Restored", "Courier", "TakeCheckpoint", "Stop", "AskStatus"];
 
     fn kind(&self) -> usize {
         match self {
@@ -128,8 +130,9 @@ impl<M: StateMachine> quorate_stage::Message for Message<M> {
             Message::File(_) => 2,
             Message::Restored(_) => 3,
             Message::Courier(_) => 4,
-            Message::Stop => 5,
-            Message::AskStatus(_) => 6,
+            Message::TakeCheckpoint => 5,
+            Message::Stop => 6,
+            Message::AskStatus(_) => 7,
         }
     }
 }
@@ -195,6 +198,7 @@ impl<M: StateMachine> fmt::Display for Message<M> {
             Message::File(event) => write!(f, "{event}"),
             Message::Restored(restored) => write!(f, "Restored {}", restored.position),
             Message::Courier(event) => write!(f, "{event}"),
+            Message::TakeCheckpoint => f.write_str("TakeCheckpoint"),
             Message::Stop => f.write_str("Stop"),
             Message::AskStatus(_) => f.write_str("AskStatus"),
         }

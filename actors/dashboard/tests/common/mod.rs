@@ -33,16 +33,18 @@ pub(crate) enum Told {
     /// Be stuck until the other end is dropped.
     Stick(Receiver<()>),
     AskStatus(Outlet<Status>),
+    TakeCheckpoint,
 }
 
 impl Message for Told {
-    const KINDS: &'static [&'static str] = &["Ping", "Stick", "AskStatus"];
+    const KINDS: &'static [&'static str] = &["Ping", "Stick", "AskStatus", "TakeCheckpoint"];
 
     fn kind(&self) -> usize {
         match self {
             Told::Ping => 0,
             Told::Stick(_) => 1,
             Told::AskStatus(_) => 2,
+            Told::TakeCheckpoint => 3,
         }
     }
 }
@@ -61,7 +63,7 @@ impl Role for Toy {
 
     fn receive(&mut self, _: Name, message: Told, stage: &mut Stage<Self>) {
         match message {
-            Told::Ping => {}
+            Told::Ping | Told::TakeCheckpoint => {}
             Told::Stick(until) => {
                 let _ = until.recv_timeout(DEADLINE);
             }
@@ -137,12 +139,13 @@ pub(crate) fn build(plan: Plan) -> Scene {
         alive.push(third);
         handle
     });
-    let asked = rsm.clone();
+    let (asked, told) = (rsm.clone(), rsm.clone());
     let sources = Sources {
         node: node.clone(),
         cluster: cluster.clone(),
         journal: Owners::default(),
         ask_status: Outlet::from_fn(move |from, reply| asked.send(from, Told::AskStatus(reply))),
+        take_checkpoint: Outlet::from_fn(move |from, ()| told.send(from, Told::TakeCheckpoint)),
         faults: Faults::none(),
         faults_allowed: plan.faults_allowed,
         version: "0.0.0-test".into(),
