@@ -38,12 +38,6 @@ bury() {
   wait_for 10 "the end of process $1" is_gone "$1"
 }
 
-# A process of which only the entry is left; while threads of it are, they hold its files.
-is_gone() {
-  ! kill -0 "$1" 2>/dev/null ||
-    { grep -q '^State:.*Z' "/proc/$1/status" && grep -q '^Threads:.*\b1$' "/proc/$1/status"; }
-}
-
 # revive SYSTEM: starts the victim again.
 revive() {
   if is_engine "$1"; then

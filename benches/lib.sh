@@ -139,7 +139,7 @@ etcd_leader() {
 }
 
 # By system, which is an engine, paxos or raft; the others by system and node, from 1: raft,2.
-declare -A quorate_nodes quorate_pids quorate_debugs
+declare -A quorate_nodes quorate_pids quorate_debugs quorate_locals
 
 is_engine() { [ "$1" = paxos ] || [ "$1" = raft ]; }
 
@@ -148,6 +148,7 @@ start_quorate() {
   local engine=$1 out=$work/$1.out ready i
   shift
   $quorate local --json --engine "$engine" --dir "$work/$engine" --port 0 "$@" >"$out" 2>&1 &
+  quorate_locals[$engine]=$!
   pids+=($!)
   wait_for 60 "quorate local" grep -q '"event":"ready"' "$out"
   ready=$(grep '"event":"ready"' "$out")
@@ -178,6 +179,24 @@ start_quorate_node() {
   $quorate node --config "$work/$1/n$2/node.toml" >>"$work/$1-n$2.log" 2>&1 &
   quorate_pids[$1,$2]=$!
   pids+=($!)
+}
+
+# stop_quorate ENGINE: all its nodes, and forgets their data.
+stop_quorate() {
+  local pid
+  for pid in "${quorate_locals[$1]}" "${quorate_pids[$1,1]}" "${quorate_pids[$1,2]}" \
+    "${quorate_pids[$1,3]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    wait_for 30 "the end of process $pid" is_gone "$pid"
+  done
+  rm -rf "${work:?}/$1"
+}
+
+# A process of which only the entry is left; while threads of it are, they hold its files.
+is_gone() {
+  ! kill -0 "$1" 2>/dev/null ||
+    { grep -q '^State:.*Z' "/proc/$1/status" && grep -q '^Threads:.*\b1$' "/proc/$1/status"; }
 }
 
 # start SYSTEM: paxos, raft or etcd.

@@ -39,7 +39,7 @@ answers() {
 # snapshot ENGINE: every node takes one, at once.
 snapshot() {
   local i
-  for i in 1 2 3; do http_post "${quorate_debugs[$1,$i]#*:}" /debug/checkpoint >/dev/null; done
+  for i in 1 2 3; do http_post "${quorate_debugs[$1,$i]##*:}" /debug/checkpoint >/dev/null; done
 }
 
 puts() {
@@ -60,8 +60,7 @@ for engine in $engines; do
     victim=$((run % 3 + 1))
     address=$(cut -d, -f$victim <<<"${quorate_nodes[$engine]}")
     kill -9 "${quorate_pids[$engine,$victim]}"
-    while kill -0 "${quorate_pids[$engine,$victim]}" 2>/dev/null &&
-      ! grep -q '^State:.*Z' "/proc/${quorate_pids[$engine,$victim]}/status"; do sleep 0.01; done
+    wait_for 10 "the end of node $victim" is_gone "${quorate_pids[$engine,$victim]}"
     begin=$(now_ms)
     start_quorate_node "$engine" "$victim"
     until answers "$address"; do sleep 0.01; done
@@ -70,16 +69,14 @@ for engine in $engines; do
     sleep 2
     resident "${quorate_pids[$engine,$victim]}" >>"$work/$engine.restarted"
   done
-  for i in 1 2 3; do kill "${quorate_pids[$engine,$i]}" 2>/dev/null || true; done
-  sleep 2
+  stop_quorate "$engine"
 
   # The same again, with a log that is long enough for no snapshot to be taken by itself.
-  rm -rf "${work:?}/$engine"
   start_quorate "$engine" --log-bytes-max 64000000000
   echo "$engine: filling with $keys keys" >&2
   puts "$engine" --fill --pipeline 16 --clients 64 --warmup 0 --seconds 0.1 >/dev/null
   snapshot "$engine"
-  sleep 15
+  sleep 10
   for ((round = 1; round <= rounds; round++)); do
     for kind in without with; do
       puts "$engine" --clients 64 --warmup 2 --seconds "$seconds" >"$work/run.json" &
@@ -94,9 +91,7 @@ for engine in $engines; do
       sleep 5
     done
   done
-  for i in 1 2 3; do kill "${quorate_pids[$engine,$i]}" 2>/dev/null || true; done
-  sleep 2
-  rm -rf "${work:?}/$engine"
+  stop_quorate "$engine"
 done
 
 echo "$(nproc) cores, $keys keys of 16 bytes with values of $value_size bytes, three nodes on one machine"

@@ -51,7 +51,8 @@ fn speed(row: &str, log_bytes_max: u64) {
 /// Test: speed.
 #[test]
 fn test_speed_4b() {
-    speed("TestSpeed4B", u64::MAX);
+    // More than is ever written here: no snapshot.
+    speed("TestSpeed4B", 1 << 40);
 }
 
 /// Test: snapshots and speed.

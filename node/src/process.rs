@@ -28,7 +28,7 @@ use quorate_gateway::{
 };
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, STEP_BYTES, Writer, read_atomic,
+    JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, read_atomic,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_rsm::{Message as ToRsm, Status};
@@ -247,7 +247,7 @@ fn files(ground: &Ground, node: &Node) -> Result<Mailbox<FilesMessage>, String> 
     on_thread(move || {
         let place = seat::<FilesActor>(&node, Name::of_node(node.id(), RoleName::Files));
         let mailbox = place.mailbox();
-        place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES));
+        place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES, SAVE_PAUSE));
         mailbox
     })
 }

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,9 +18,12 @@ use crate::{
     messages::{FileEvent, FilesMessage, Reader, Writer},
 };
 
-/// Bytes of a long request that are carried out, and synced, at one go: 4 MiB. Short requests, and
+/// Bytes of a long request that are carried out, and synced, at one go: 1 MiB. Short requests, and
 /// the journal's syncs on the same disk, get their turn in between.
-pub const STEP_BYTES: u64 = 4 * 1024 * 1024;
+pub const STEP_BYTES: u64 = 1024 * 1024;
+/// The pause after each step of a Save, so that a checkpoint is written at 64 MiB a second at most:
+/// nobody waits for it, and whoever waits for the disk or the processor comes first.
+pub const SAVE_PAUSE: Duration = Duration::from_millis(16);
 /// Long requests under way at one time. Each asker has few, about files of its own, and one about
 /// the same file takes the place of the former.
 const JOBS_MAX: usize = 64;
@@ -63,13 +67,15 @@ enum Step {
 pub struct FilesActor {
     disk: Arc<dyn Disk>,
     step_bytes: u64,
+    save_pause: Duration,
     jobs: VecDeque<Job>,
 }
 
 impl FilesActor {
-    /// The files of one node. `step_bytes` is [`STEP_BYTES`], or less where steps are looked at.
-    pub fn new(disk: Arc<dyn Disk>, step_bytes: u64) -> Self {
-        FilesActor { disk, step_bytes, jobs: VecDeque::new() }
+    /// The files of one node. `step_bytes` is [`STEP_BYTES`], or less where steps are looked at;
+    /// `save_pause` is [`SAVE_PAUSE`], or none where time is not real.
+    pub fn new(disk: Arc<dyn Disk>, step_bytes: u64, save_pause: Duration) -> Self {
+        FilesActor { disk, step_bytes, save_pause, jobs: VecDeque::new() }
     }
 
     /// Begins a long request. If one step is all it takes, it is done when this returns.
@@ -89,7 +95,10 @@ impl FilesActor {
 
     fn go_on(&self, stage: &mut Stage<Self>) {
         if !self.jobs.is_empty() && !stage.timer_is_set(&()) {
-            stage.set_timer((), self.disk.sync_delay());
+            // Somebody waits for everything but a Save.
+            let only_saves = self.jobs.iter().all(|job| matches!(job.work, Work::Save { .. }));
+            let pause = if only_saves { self.save_pause } else { Duration::ZERO };
+            stage.set_timer((), self.disk.sync_delay().max(pause));
         }
     }
 

@@ -41,7 +41,7 @@ pub use files::{
     write_atomic_with,
 };
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
-pub use keeper::{FilesActor, STEP_BYTES};
+pub use keeper::{FilesActor, SAVE_PAUSE, STEP_BYTES};
 pub use layout::{DataDir, Expected, Identity, LayoutError, Numbered};
 pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Writer};
 pub use real::RealDisk;

@@ -52,6 +52,11 @@ struct App {
     applied: BTreeMap<Index, Command>,
     saved: Option<Snapshot>,
     offers: BTreeMap<u64, oneshot::Sender<Option<(Index, u64)>>>,
+    /// Offers that had a place and have lost it.
+    dropped: u64,
+    /// What was proposed here and has not been applied.
+    open: BTreeMap<ProposalId, Bytes>,
+    barriers: BTreeMap<u64, oneshot::Sender<Index>>,
     leader: Option<NodeId>,
     installed: u64,
 }
@@ -63,9 +68,28 @@ struct Apps {
     log: BTreeMap<Index, Command>,
     /// Whether a snapshot is taken when an index `i` with 10 | i + 1 was applied.
     snapshots: bool,
+    seed: u64,
     /// Who asked for whose snapshot.
     behind: Vec<(NodeId, u64, NodeId)>,
     wrong: Vec<String>,
+}
+
+/// The two doors of an engine.
+#[derive(Clone)]
+struct Asked {
+    proposals: Outlet<Request>,
+    log: Outlet<Request>,
+}
+
+impl Asked {
+    fn ask(&self, from: Name, request: Request) {
+        match request {
+            Request::Subscribe { .. } | Request::Forget { .. } => self.log.send(from, request),
+            Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
+                self.proposals.send(from, request);
+            }
+        }
+    }
 }
 
 struct Server {
@@ -96,7 +120,7 @@ fn command_of(bytes: &[u8]) -> Command {
 impl Logs {
     /// Starts every server of the world.
     pub fn new(world: &World, snapshots: bool) -> Self {
-        let apps = Apps { snapshots, ..Apps::default() };
+        let apps = Apps { snapshots, seed: world.seed, ..Apps::default() };
         let logs = Logs {
             world: world.clone(),
             running: Rc::default(),
@@ -135,21 +159,24 @@ impl Logs {
             app.next = saved.next();
             app.leader = None;
             app.offers.clear();
+            app.open.clear();
+            app.barriers.clear();
             app.life
         };
-        let log = Arc::new(Mutex::new(None::<Outlet<Request>>));
-        let (apps, fetch, to) = (self.apps.clone(), self.fetch.clone(), log.clone());
+        let outlets = Arc::new(Mutex::new(None::<Asked>));
+        let (apps, fetch, to) = (self.apps.clone(), self.fetch.clone(), outlets.clone());
         let events = Outlet::from_fn(move |from: Name, event| {
             let requests = lock(&apps).on_event(node, life, event);
             let to = lock(&to).clone();
             if let Some(to) = to {
-                requests.into_iter().for_each(|request| to.send(from, request));
+                requests.into_iter().for_each(|request| to.ask(from, request));
             }
             fetch.notify_one();
         });
         let config = self.world.config(node);
         let engine = engine(&stage, &config, &transport, &journal, events);
-        *lock(&log) = Some(engine.log.clone());
+        let (proposals, log) = (engine.proposals.clone(), engine.log.clone());
+        *lock(&outlets) = Some(Asked { proposals, log });
         // It asks for a subscription when it starts.
         aborts.extend(engine.aborts.iter().cloned());
         self.world.net.plug_in(Some(node), engine.ports.clone());
@@ -246,6 +273,48 @@ impl Logs {
         };
         // An engine that crashes over it does not answer.
         timeout(Duration::from_millis(100), answered).await.ok()?.ok()?
+    }
+
+    /// Has a command chosen, wherever it must be sent and however often: a server that is killed
+    /// forgets it.
+    pub fn propose(&self, node: NodeId, command: Command) {
+        *self.offers.borrow_mut() += 1;
+        let id = ProposalId { node, life: self.world.seed, seq: *self.offers.borrow() };
+        let command = Bytes::copy_from_slice(&command.to_le_bytes());
+        lock(&self.apps).servers.entry(node).or_default().open.insert(id, command.clone());
+        if let Some(server) = self.running.borrow().get(&node) {
+            let propose = Request::Propose(Proposal { id, command });
+            server.engine.proposals.send(self.outside(node), propose);
+        }
+    }
+
+    /// How many proposals of a server are not applied there.
+    pub fn open(&self, node: NodeId) -> usize {
+        lock(&self.apps).servers.get(&node).map_or(0, |app| app.open.len())
+    }
+
+    /// First index that a read need not wait for that is asked for at a server now; never answered
+    /// where no majority is heard.
+    ///
+    /// # Panics
+    /// If the server does not run, or is killed meanwhile.
+    pub async fn barrier(&self, node: NodeId) -> Index {
+        let answered = {
+            let running = self.running.borrow();
+            let server = running.get(&node).expect("the server runs");
+            *self.offers.borrow_mut() += 1;
+            let id = ProposalId { node, life: self.world.seed, seq: *self.offers.borrow() };
+            let (answer, answered) = oneshot::channel();
+            lock(&self.apps).servers.entry(node).or_default().barriers.insert(id.seq, answer);
+            server.engine.proposals.send(self.outside(node), Request::ReadBarrier { id });
+            answered
+        };
+        answered.await.expect("the server is not killed")
+    }
+
+    /// How many offers of a server have lost their places.
+    pub fn dropped(&self, node: NodeId) -> u64 {
+        lock(&self.apps).servers.get(&node).map_or(0, |app| app.dropped)
     }
 
     /// A server's peer, seen from outside; `None` if it does not run.
@@ -436,7 +505,28 @@ impl Apps {
                 self.behind.push((node, life, ask));
                 vec![]
             }
-            Event::Barrier { .. } | Event::ProposeAgain | Event::Dropped { .. } => vec![],
+            Event::Barrier { id, from } => {
+                let later = app.barriers.split_off(&(id.seq + 1));
+                for answer in std::mem::replace(&mut app.barriers, later).into_values() {
+                    // Whoever has stopped waiting does not need it.
+                    let _ = answer.send(from);
+                }
+                vec![]
+            }
+            Event::ProposeAgain => {
+                let open = app.open.iter().map(|(id, command)| {
+                    Request::Propose(Proposal { id: *id, command: command.clone() })
+                });
+                let barrier = app.barriers.last_key_value().map(|(seq, _)| {
+                    let id = ProposalId { node, life: self.seed, seq: *seq };
+                    Request::ReadBarrier { id }
+                });
+                open.chain(barrier).collect()
+            }
+            Event::Dropped { .. } => {
+                app.dropped += 1;
+                vec![]
+            }
         }
     }
 
@@ -453,6 +543,7 @@ impl Apps {
             }
             app.next = index.next();
             let Some(proposal) = proposal else { continue };
+            app.open.remove(&proposal.id);
             let command = command_of(&proposal.command);
             let known = *self.log.entry(index).or_insert(command);
             if known != command {

@@ -411,7 +411,7 @@ impl World {
         // As a data directory does when it is opened. A disk that fails here fails below as well.
         let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
         let step_bytes = self.options.step_bytes;
-        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), step_bytes)));
+        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), step_bytes, Duration::ZERO)));
         files
     }
 

@@ -159,7 +159,8 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let place = seat::<FilesActor>(&stage, Name::of_node(node, Role::Files));
         let files = place.mailbox();
-        let mut aborts = vec![place.take(move |_| FilesActor::new(disk.clone(), BYTES as u64))];
+        let mut aborts =
+            vec![place.take(move |_| FilesActor::new(disk.clone(), BYTES as u64, Duration::ZERO))];
         let place = seat::<CourierActor>(&stage, Name::new(node, GROUP, Role::Courier));
         let courier = place.mailbox();
         let events = self.events.clone();

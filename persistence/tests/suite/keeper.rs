@@ -37,7 +37,7 @@ impl Desk {
             let place = seat::<FilesActor>(&stage, Name::of_node(NodeId(1), Role::Files));
             let files = place.mailbox();
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-            let handle = place.take(move |_| FilesActor::new(disk.clone(), STEP));
+            let handle = place.take(move |_| FilesActor::new(disk.clone(), STEP, Duration::ZERO));
             let result = test(Desk { stage, files, answers: Arc::default(), fatals }).await;
             handle.abort();
             result
