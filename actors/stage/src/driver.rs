@@ -19,6 +19,18 @@ pub trait Effects<C: Core> {
     fn perform(&mut self, me: Name, outbound: C::Outbound);
 }
 
+/// Lets an outbound go, before the eyes of the observer.
+fn say<R: Role, C: Core<Outbound: 'static>>(
+    stage: &Stage<R>,
+    hands: &mut impl Effects<C>,
+    outbound: C::Outbound,
+) {
+    if let Some(observer) = stage.node().observer() {
+        observer.on_say(stage.name(), &outbound);
+    }
+    hands.perform(stage.name(), outbound);
+}
+
 /// A core, its parked sends, and what is durable.
 pub struct Driver<C: Core> {
     core: C,
@@ -29,7 +41,7 @@ pub struct Driver<C: Core> {
     durable: u64,
 }
 
-impl<C: Core> Driver<C> {
+impl<C: Core<Outbound: 'static> + 'static> Driver<C> {
     /// Drives `core`, everything of which is durable.
     pub fn new(core: C) -> Self {
         Driver { core, out: Out::default(), parked: VecDeque::new(), appended: 0, durable: 0 }
@@ -79,12 +91,15 @@ impl<C: Core> Driver<C> {
         if !out.records.is_empty() {
             self.appended = hands.append(&self.core, std::mem::take(&mut out.records));
         }
+        if let Some(observer) = stage.node().observer() {
+            observer.on_step(stage.name(), &self.core);
+        }
         for outbound in out.sends_at_once.drain(..) {
-            hands.perform(stage.name(), outbound);
+            say(stage, hands, outbound);
         }
         if self.durable >= self.appended {
             for outbound in out.sends.drain(..) {
-                hands.perform(stage.name(), outbound);
+                say(stage, hands, outbound);
             }
         } else {
             self.parked.extend(out.sends.drain(..).map(|outbound| (self.appended, outbound)));
@@ -92,11 +107,16 @@ impl<C: Core> Driver<C> {
     }
 
     /// Everything up to `number` is durable: what waited for it goes.
-    pub fn on_durable<H: Effects<C>>(&mut self, me: Name, number: u64, hands: &mut H) {
+    pub fn on_durable<R: Role, H: Effects<C>>(
+        &mut self,
+        stage: &Stage<R>,
+        number: u64,
+        hands: &mut H,
+    ) {
         self.durable = self.durable.max(number);
         while self.parked.front().is_some_and(|(wants, _)| *wants <= self.durable) {
             if let Some((_, outbound)) = self.parked.pop_front() {
-                hands.perform(me, outbound);
+                say(stage, hands, outbound);
             }
         }
     }

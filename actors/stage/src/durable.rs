@@ -50,7 +50,9 @@ pub trait JournalLink: Unpin + 'static {
 }
 
 /// A core whose records are kept in a journal.
-pub trait DurableCore: Core<Inbound: Message, Record: Serialize + DeserializeOwned> {
+pub trait DurableCore:
+    Core<Inbound: Message, Outbound: 'static, Record: Serialize + DeserializeOwned> + 'static
+{
     /// What it is told once, besides its records.
     type Config: Unpin + 'static;
 
@@ -154,7 +156,7 @@ where
                 }
             }
             (Durability::Durable(number), State::Serving(driver)) => {
-                driver.on_durable(self.hands.me, number, &mut self.hands);
+                driver.on_durable(stage, number, &mut self.hands);
             }
             // Of a former life.
             (Durability::Recovered(_), State::Serving(_))

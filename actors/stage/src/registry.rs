@@ -1,6 +1,7 @@
 //! All actors of one node: to be listed, looked into and crashed.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard},
@@ -43,7 +44,8 @@ impl fmt::Display for Fatal {
     }
 }
 
-/// Sees every message at the moment when it is handled; the simulator's trace.
+/// Sees every message at the moment when it is handled, every core after each of its steps, and
+/// every word of a core as it leaves; the simulator's trace and its checkers.
 pub trait Observer: Send + Sync {
     /// `actor` is about to handle `message` from `from`.
     fn on_handle(&self, actor: Name, from: Name, message: &dyn fmt::Display);
@@ -51,6 +53,11 @@ pub trait Observer: Send + Sync {
     fn on_restart(&self, actor: Name, reason: &str, injected: bool);
     /// `actor` says that a peer broke the rules.
     fn on_alarm(&self, actor: Name, alarm: &str);
+    /// `actor` has taken a step, or has just recovered; `core` is its [`quorate_protocol::Core`].
+    fn on_step(&self, _actor: Name, _core: &dyn Any) {}
+    /// `actor` says something, and nothing holds it back any more; `said` is the `Outbound` of its
+    /// core.
+    fn on_say(&self, _actor: Name, _said: &dyn Any) {}
 }
 
 /// Where in an actor's life an injected crash strikes.
