@@ -61,6 +61,7 @@ struct State {
     /// Grows with every crash: handles and locks of an earlier life are dead.
     life: u64,
     crash_in: Option<u64>,
+    on_stop: Option<Arc<dyn Fn() + Send + Sync>>,
     fail_in: Option<(u64, io::ErrorKind)>,
     fail_sync_in: Option<u64>,
     bytes_max: Option<u64>,
@@ -196,6 +197,9 @@ impl State {
         }
         if self.crash_in == Some(0) {
             self.power = Power::Stopped;
+            if let Some(tell) = &self.on_stop {
+                tell();
+            }
             return Err(DiskError::Crashed);
         }
         self.counters.operations += 1;
@@ -284,6 +288,7 @@ impl SimDisk {
             power: Power::Running,
             life: 0,
             crash_in: None,
+            on_stop: None,
             fail_in: None,
             fail_sync_in: None,
             bytes_max: None,
@@ -317,6 +322,7 @@ impl SimDisk {
     /// no directory locked.
     pub fn fork(&self) -> SimDisk {
         let mut state = self.state().clone();
+        state.on_stop = None;
         state.locks.clear();
         state.life += 1;
         state.inodes.values_mut().for_each(|inode| inode.handles = 0);
@@ -366,6 +372,18 @@ impl SimDisk {
     /// [`DiskError::Crashed`], until `crash` and `restart` are called.
     pub fn crash_after(&self, operations: u64) {
         self.state().crash_in = Some(operations);
+    }
+
+    /// Faults that were asked for and have not struck do not strike any more.
+    pub fn disarm(&self) {
+        let mut state = self.state();
+        (state.crash_in, state.fail_in, state.fail_sync_in) = (None, None, None);
+    }
+
+    /// Calls `tell` when [`SimDisk::crash_after`] strikes, in the middle of the operation that
+    /// it strikes: nothing may be asked of the disk there.
+    pub fn on_stop(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.state().on_stop = Some(Arc::new(tell));
     }
 
     /// Whether the disk answers nothing until `crash` and `restart`.

@@ -26,6 +26,7 @@
 //! The network of the Raft labs is *lossy* as a whole: requests take 0 to 26 ms longer, and one in
 //! ten of them is lost, as is one in ten answers.
 
+mod checkers;
 mod clients;
 pub mod generic;
 pub mod logs;
@@ -38,10 +39,11 @@ mod seeds;
 mod trace;
 mod world;
 
+pub use checkers::Violation;
 pub use clients::{Client, PutError};
 pub use net::{Net, Partition};
 pub use peers::{Peer, deciders, wait_for};
 pub use record::{Record, Recorded};
 pub use seeds::{for_each_seed, seeds};
-pub use trace::Trace;
+pub use trace::{Line, Trace};
 pub use world::{CHECKPOINTS, ENGINES, Options, SimNode, World, run};

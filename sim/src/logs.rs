@@ -146,7 +146,7 @@ impl Logs {
     /// # Panics
     /// If it runs already.
     pub fn start(&self, node: NodeId) {
-        self.world.trace.note(format_args!("start {node}"));
+        self.world.begin(node);
         let (stage, owners, mut aborts) = (self.world.stage_of(node), Owners::default(), vec![]);
         let journal = self.world.journal(&stage, &owners, &mut aborts);
         let transport: Arc<dyn Transport> = Arc::new(self.world.net.clone());

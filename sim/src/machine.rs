@@ -231,7 +231,7 @@ impl<M: StateMachine> Replicas<M> {
     /// # Panics
     /// If it runs already.
     pub fn start(&self, node: NodeId) {
-        self.world.trace.note(format_args!("start {node}"));
+        self.world.begin(node);
         let (stage, owners, mut aborts) = (self.world.stage_of(node), Owners::default(), vec![]);
         let journal = self.world.journal(&stage, &owners, &mut aborts);
         let files = self.world.files(&stage, &mut aborts);

@@ -76,6 +76,10 @@ struct State {
     is_reordering: bool,
     partition: Option<Partition>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// What a parcel from the one to the other takes longer.
+    slow: BTreeMap<(NodeId, NodeId), Duration>,
+    /// Of a thousand parcels between any two nodes, so many are lost.
+    loss_permille: u64,
     disconnected: BTreeSet<NodeId>,
     duplicate_permille: u64,
     /// Requests of servers that came over the network and were handed over.
@@ -109,6 +113,8 @@ impl Net {
             is_reordering: false,
             partition: None,
             cut: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            loss_permille: 0,
             disconnected: BTreeSet::new(),
             duplicate_permille: 0,
             received: BTreeMap::new(),
@@ -230,6 +236,22 @@ impl Net {
         self.state().cut.insert((from, to));
     }
 
+    /// Nothing passes from the first to the second of each of these pairs; any other cut ends.
+    pub fn set_cuts(&self, cuts: BTreeSet<(NodeId, NodeId)>) {
+        self.state().cut = cuts;
+    }
+
+    /// From the first to the second of each pair a parcel takes so much longer; any other link is
+    /// as quick as usual.
+    pub fn set_slow(&self, slow: BTreeMap<(NodeId, NodeId), Duration>) {
+        self.state().slow = slow;
+    }
+
+    /// How many parcels of a thousand are lost, whoever sends them.
+    pub fn set_loss(&self, permille: u64) {
+        self.state().loss_permille = permille;
+    }
+
     /// How long a parcel takes.
     pub fn set_delay(&self, at_least: Duration, at_most: Duration) {
         self.state().delay = (at_least, at_most);
@@ -285,6 +307,9 @@ impl State {
         if self.is_lossy && self.chance.permille(LOSS) {
             return true;
         }
+        if self.loss_permille > 0 && self.chance.permille(self.loss_permille) {
+            return true;
+        }
         match parcel.class {
             Class::Request => {
                 self.deaf.contains(&to)
@@ -297,9 +322,13 @@ impl State {
 
 impl State {
     /// How long a parcel takes.
-    fn delay(&mut self, class: Class) -> Duration {
+    fn delay(&mut self, parcel: &Parcel) -> Duration {
         let (at_least, at_most) = self.delay;
         let mut delay = self.chance.within(at_least, at_most);
+        let class = parcel.class;
+        if let Some(longer) = self.slow.get(&(parcel.from.node, parcel.to.node)) {
+            delay += *longer;
+        }
         if self.is_lossy && class == Class::Request {
             delay += self.chance.within(Duration::ZERO, REQUEST_DELAY_MAX);
         }
@@ -327,7 +356,7 @@ impl Transport for Net {
         let earliest = state.heap.peek().map(|Reverse(first)| first.at);
         let mut wake = earliest.is_none();
         for _ in 0..copies {
-            let at = Instant::now() + state.delay(parcel.class);
+            let at = Instant::now() + state.delay(&parcel);
             state.seq += 1;
             let seq = state.seq;
             wake |= earliest.is_some_and(|earliest| at < earliest);

@@ -1,13 +1,17 @@
 //! What happened, as one number.
 
 use std::{
+    any::Any,
     fmt::{self, Write as _},
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
-use quorate_protocol::Name;
+use quorate_protocol::{Name, NodeId};
 use quorate_stage::Observer;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::checkers::{Checkers, Violation};
 
 /// FNV-1a, 64 bits: fixed in every process.
 struct Hash(u64);
@@ -29,19 +33,43 @@ struct State {
     /// The last instant, and how many events it has seen.
     instant: (Instant, u64),
     line: String,
-    kept: Option<Vec<String>>,
-    alarms: Vec<String>,
-    panics: Vec<String>,
+    kept: Option<Vec<Line>>,
+    checkers: Checkers,
+    /// The first rule that was broken.
+    violation: Option<Violation>,
 }
 
-/// A running hash of everything that any actor has handled, and the lines themselves if wanted.
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// When, since the world began.
+    pub at: Duration,
+    /// Who said it to whom, if it was a message.
+    pub way: Option<(Name, Name)>,
+    /// What.
+    pub text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06} ", self.at.as_secs(), self.at.subsec_micros())?;
+        if let Some((from, to)) = self.way {
+            write!(f, "{from} → {to}  ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// A running hash of everything that any actor has handled, the lines themselves if wanted, and
+/// the rules that hold after every step.
 pub struct Trace {
     base: Instant,
     state: Mutex<State>,
+    violated: Notify,
 }
 
 impl Trace {
-    pub(crate) fn new(keep: bool) -> Self {
+    pub(crate) fn new(keep: bool, servers: u32) -> Self {
         let hash = Hash(0xcbf2_9ce4_8422_2325);
         let kept = keep.then(Vec::new);
         let state = State {
@@ -50,10 +78,10 @@ impl Trace {
             instant: (Instant::now(), 0),
             line: String::new(),
             kept,
-            alarms: vec![],
-            panics: vec![],
+            checkers: Checkers::new(servers),
+            violation: None,
         };
-        Trace { base: Instant::now(), state: Mutex::new(state) }
+        Trace { base: Instant::now(), state: Mutex::new(state), violated: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,6 +90,10 @@ impl Trace {
 
     /// Adds an event of the world itself.
     pub fn note(&self, event: fmt::Arguments<'_>) {
+        self.add(None, event);
+    }
+
+    fn add(&self, way: Option<(Name, Name)>, event: fmt::Arguments<'_>) {
         let mut state = self.state();
         let state = &mut *state;
         state.line.clear();
@@ -70,18 +102,20 @@ impl Trace {
         if state.instant.1 > EVENTS_PER_INSTANT_MAX {
             // A panic would be caught, and the actor would go on.
             eprintln!("time stands still: actors answer each other for ever, the last being");
-            let kept = state.kept.as_deref().unwrap_or_default();
-            eprintln!("{}", kept[kept.len().saturating_sub(60)..].concat());
+            eprintln!("{}", tail(state.kept.as_deref(), 60));
             std::process::abort();
         }
         let at = now.duration_since(self.base);
-        let written = write!(state.line, "{}.{:06} {event}", at.as_secs(), at.subsec_micros());
+        let written = match way {
+            Some((from, to)) => write!(state.line, "{} {from} {to} {event}", at.as_micros()),
+            None => write!(state.line, "{} {event}", at.as_micros()),
+        };
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
         state.line.push('\n');
         state.events += 1;
         state.hash.eat(&state.line);
         if let Some(kept) = &mut state.kept {
-            kept.push(state.line.clone());
+            kept.push(Line { at, way, text: event.to_string() });
         }
     }
 
@@ -91,38 +125,89 @@ impl Trace {
         (state.hash.0, state.events)
     }
 
-    /// What actors have said of peers that broke the rules. All peers are our own here.
-    pub fn alarms(&self) -> Vec<String> {
-        self.state().alarms.clone()
+    /// The first rule that was broken, if any was. A panic that nobody injected breaks one, and so
+    /// does an alarm about a peer: all peers are our own here.
+    pub fn violation(&self) -> Option<Violation> {
+        self.state().violation.clone()
     }
 
-    /// Panics that nobody injected: a broken invariant, or a bug.
-    pub fn panics(&self) -> Vec<String> {
-        self.state().panics.clone()
+    /// Waits until a rule is broken.
+    pub async fn violated(&self) -> Violation {
+        loop {
+            if let Some(violation) = self.violation() {
+                return violation;
+            }
+            self.violated.notified().await;
+        }
+    }
+
+    /// Says that a rule was broken. Only the first counts: others follow from it.
+    pub fn accuse(&self, violation: Violation) {
+        self.note(format_args!("VIOLATION {violation}"));
+        self.state().violation.get_or_insert(violation);
+        self.violated.notify_one();
+    }
+
+    /// A server starts with what is on its disk.
+    pub(crate) fn on_start(&self, node: NodeId) {
+        self.state().checkers.on_start(node);
+    }
+
+    /// A server has another disk than before.
+    pub(crate) fn on_other_disk(&self, node: NodeId) {
+        self.state().checkers.on_other_disk(node);
+    }
+
+    fn hold(&self, check: impl FnOnce(&mut Checkers) -> Result<(), Violation>) {
+        let checked = check(&mut self.state().checkers);
+        if let Err(violation) = checked {
+            self.accuse(violation);
+        }
+    }
+
+    /// What was kept.
+    pub fn lines(&self) -> Vec<Line> {
+        self.state().kept.clone().unwrap_or_default()
     }
 
     /// The last `count` lines, if lines are kept.
     pub fn tail(&self, count: usize) -> String {
-        let state = self.state();
-        let kept = state.kept.as_deref().unwrap_or_default();
-        kept[kept.len().saturating_sub(count)..].concat()
+        tail(self.state().kept.as_deref(), count)
     }
+}
+
+fn tail(kept: Option<&[Line]>, count: usize) -> String {
+    let kept = kept.unwrap_or_default();
+    let mut text = String::new();
+    for line in &kept[kept.len().saturating_sub(count)..] {
+        text += &format!("{line}\n");
+    }
+    text
 }
 
 impl Observer for Trace {
     fn on_handle(&self, actor: Name, from: Name, message: &dyn fmt::Display) {
-        self.note(format_args!("{from} → {actor}  {message}"));
+        self.add(Some((from, actor)), format_args!("{message}"));
     }
 
     fn on_restart(&self, actor: Name, reason: &str, injected: bool) {
         self.note(format_args!("{actor} restarts: {reason}"));
+        self.state().checkers.on_restart(actor);
         if !injected {
-            self.state().panics.push(format!("{actor}: {reason}"));
+            self.accuse(Violation::new("no-panic", format!("{actor}: {reason}")));
         }
     }
 
     fn on_alarm(&self, actor: Name, alarm: &str) {
         self.note(format_args!("{actor} ALARM: {alarm}"));
-        self.state().alarms.push(format!("{actor}: {alarm}"));
+        self.accuse(Violation::new("no-alarm", format!("{actor}: {alarm}")));
+    }
+
+    fn on_step(&self, actor: Name, core: &dyn Any) {
+        self.hold(|checkers| checkers.on_step(actor, core));
+    }
+
+    fn on_say(&self, actor: Name, said: &dyn Any) {
+        self.hold(|checkers| checkers.on_say(actor, said));
     }
 }

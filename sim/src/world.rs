@@ -2,12 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -20,13 +20,16 @@ use quorate_persistence::{
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
 use quorate_rsm::{Message as ToRsm, Status};
-use quorate_stage::{Chance, Fatal, Limits, Mailbox, Node, Outlet, Transport, seat};
+use quorate_stage::{
+    Chance, Fatal, Gate, Limits, Mailbox, Node, Observer, Outlet, Transport, seat,
+};
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::{AbortHandle, LocalSet},
 };
 
 use crate::{
+    checkers::Violation,
     net::{Net, Partition},
     trace::Trace,
 };
@@ -100,7 +103,11 @@ pub struct World {
     chance: Rc<RefCell<Chance>>,
     nodes: Rc<RefCell<BTreeMap<NodeId, Rc<SimNode>>>>,
     disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
-    fatals: Arc<Mutex<Vec<Fatal>>>,
+    /// Servers whose disk is made to fail: they may end themselves.
+    excused: Arc<Mutex<BTreeSet<NodeId>>>,
+    /// Servers that have ended themselves, or lost their disk, and must be killed.
+    struck: Arc<Mutex<Vec<NodeId>>>,
+    striking: Arc<Notify>,
     clients: Rc<RefCell<u32>>,
     epoch: tokio::time::Instant,
     starts: Rc<RefCell<u64>>,
@@ -111,11 +118,15 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 /// Where the checkpoints of the group lie on every disk.
 pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Runs a test in a world of its own: one thread, virtual time from 0.
 ///
 /// # Panics
-/// When the test does; when a node ended itself, an actor panicked by itself, or one said that a
-/// peer broke the rules.
+/// When the test does; when a rule was broken (see [`Violation`]), a node ended itself, an actor
+/// panicked by itself, or one said that a peer broke the rules.
 pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -125,7 +136,7 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
         let keep_trace = options.keep_trace || std::env::var(TRACE_FILE).is_ok();
-        let trace = Arc::new(Trace::new(keep_trace));
+        let trace = Arc::new(Trace::new(keep_trace, options.servers));
         let _write = WriteTrace(trace.clone());
         let net = Net::new(seed, trace.clone());
         let carrier = tokio::task::spawn_local(net.clone().run());
@@ -137,19 +148,18 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
             chance: Rc::new(RefCell::new(Chance::new(seed))),
             nodes: Rc::default(),
             disks: Rc::default(),
-            fatals: Arc::default(),
+            excused: Arc::default(),
+            struck: Arc::default(),
+            striking: Arc::default(),
             clients: Rc::default(),
             epoch: tokio::time::Instant::now(),
             starts: Rc::default(),
         };
         let result = test(world.clone()).await;
         assert!(!carrier.is_finished(), "the network has stopped: a message could not be read");
-        let fatals = world.fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        assert!(fatals.is_empty(), "a node ended itself: {}", fatals[0]);
-        let alarms = world.trace.alarms();
-        assert!(alarms.is_empty(), "somebody broke the rules: {}", alarms[0]);
-        let panics = world.trace.panics();
-        assert!(panics.is_empty(), "an actor panicked: {}", panics[0]);
+        if let Some(violation) = world.trace.violation() {
+            panic!("{violation}");
+        }
         result
     });
     drop(local);
@@ -328,6 +338,11 @@ impl World {
         let new = || {
             let disk = SimDisk::new(self.seed ^ (u64::from(node.0) << 32));
             disk.set_sync_delay(Duration::ZERO..=self.options.sync_delay_max);
+            let (struck, striking) = (self.struck.clone(), self.striking.clone());
+            disk.on_stop(move || {
+                lock(&struck).push(node);
+                striking.notify_one();
+            });
             disk
         };
         disks.entry(node).or_insert_with(new).clone()
@@ -336,6 +351,7 @@ impl World {
     /// Gives a server that does not run the content of another disk.
     pub fn replace_disk(&self, node: NodeId, content: &SimDisk) {
         assert!(!self.runs(node), "{node} runs");
+        self.trace.on_other_disk(node);
         self.disks.borrow_mut().insert(node, content.fork());
     }
 
@@ -354,18 +370,45 @@ impl World {
     pub(crate) fn stage_of(&self, node: NodeId) -> Node {
         *self.starts.borrow_mut() += 1;
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *self.starts.borrow() << 40;
-        let (fatals, trace) = (self.fatals.clone(), self.trace.clone());
+        let (trace, striking) = (self.trace.clone(), self.striking.clone());
+        let (excused, struck) = (self.excused.clone(), self.struck.clone());
         let disk = self.servers().contains(&node).then(|| self.disk(node));
+        let gate: Arc<OnceLock<Gate>> = Arc::default();
+        let own = gate.clone();
         let on_fatal = move |fatal: Fatal| {
             trace.note(format_args!("{fatal}"));
-            if disk.as_ref().is_some_and(SimDisk::is_stopped) {
-                // So it was told to (`SimDisk::crash_after`): it remains to kill the server.
-                return;
+            // A process that ends itself says nothing more.
+            own.get().into_iter().for_each(Gate::close);
+            let has_to = disk.as_ref().is_some_and(SimDisk::is_stopped);
+            if has_to || lock(&excused).contains(&node) {
+                lock(&struck).push(node);
+                striking.notify_one();
+            } else {
+                trace.accuse(Violation::new("no-fatal", fatal.to_string()));
             }
-            fatals.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(fatal);
         };
         let wall_ms = self.elapsed().as_millis() as u64;
-        Node::new(node, wall_ms, seed, Limits::default(), on_fatal, Some(self.trace.clone()))
+        let observer = Some(self.trace.clone() as Arc<dyn Observer>);
+        let stage = Node::new(node, wall_ms, seed, Limits::default(), on_fatal, observer);
+        // Nobody else sets it.
+        let _ = gate.set(stage.gate().clone());
+        stage
+    }
+
+    /// Lets a server end itself: its disk is about to fail. Until it starts again.
+    pub fn excuse(&self, node: NodeId) {
+        lock(&self.excused).insert(node);
+    }
+
+    /// Waits for servers that have ended themselves, or whose disk has stopped: they must be killed.
+    pub async fn struck(&self) -> Vec<NodeId> {
+        loop {
+            let struck = std::mem::take(&mut *lock(&self.struck));
+            if !struck.is_empty() {
+                return struck;
+            }
+            self.striking.notified().await;
+        }
     }
 
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
@@ -415,13 +458,20 @@ impl World {
         files
     }
 
+    /// A server begins a new life.
+    pub(crate) fn begin(&self, node: NodeId) {
+        self.trace.note(format_args!("start {node}"));
+        self.trace.on_start(node);
+        lock(&self.excused).remove(&node);
+    }
+
     /// Starts a server: a replica of the store, or the labs' library alone.
     ///
     /// # Panics
     /// If it runs already.
     pub fn start(&self, node: NodeId, library_only: bool) {
         assert!(!self.runs(node), "{node} runs already");
-        self.trace.note(format_args!("start {node}"));
+        self.begin(node);
         let stage = self.stage_of(node);
         let owners = Owners::default();
         let mut aborts = vec![];
@@ -469,24 +519,44 @@ impl World {
         }
     }
 
-    /// Kills a server: its actors end where they are, its disk loses what was not synced.
+    /// Kills a server as a loss of power does: its actors end where they are, its disk loses what
+    /// was not synced.
     ///
     /// # Panics
     /// If it does not run.
     pub fn kill(&self, node: NodeId) {
-        let Some(gone) = self.nodes.borrow_mut().remove(&node) else {
-            panic!("{node} does not run");
-        };
+        let gone = self.remove(node);
         self.end(node, &gone.aborts);
+    }
+
+    /// Kills the process of a server: its actors end where they are, what it has written stays,
+    /// also what was not synced.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill_process(&self, node: NodeId) {
+        let gone = self.remove(node);
+        self.trace.note(format_args!("kill process {node}"));
+        self.abort(node, &gone.aborts);
+        self.disk(node).kill();
+    }
+
+    fn remove(&self, node: NodeId) -> Rc<SimNode> {
+        let gone = self.nodes.borrow_mut().remove(&node);
+        gone.unwrap_or_else(|| panic!("{node} does not run"))
+    }
+
+    fn abort(&self, node: NodeId, aborts: &[AbortHandle]) {
+        self.net.unplug(node);
+        for abort in aborts {
+            abort.abort();
+        }
     }
 
     /// Ends the actors of a server, and its disk loses what was not synced.
     pub(crate) fn end(&self, node: NodeId, aborts: &[AbortHandle]) {
         self.trace.note(format_args!("kill {node}"));
-        self.net.unplug(node);
-        for abort in aborts {
-            abort.abort();
-        }
+        self.abort(node, aborts);
         let disk = self.disk(node);
         disk.crash();
         disk.restart();

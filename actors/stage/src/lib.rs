@@ -28,6 +28,7 @@
 mod kinds;
 mod driver;
 mod durable;
+mod gate;
 mod mailbox;
 mod performer;
 mod registry;
@@ -36,6 +37,7 @@ mod wire;
 
 pub use driver::{Driver, Effects, Ledger};
 pub use durable::{Durability, DurableActor, DurableCore, JournalLink};
+pub use gate::Gate;
 pub use mailbox::{Letter, Mailbox, Message, Outlet};
 pub use performer::{Chance, InjectedCrash, Role, Seat, Stage, seat};
 pub use registry::{CrashError, CrashMode, Fatal, Limits, Node, Observer};

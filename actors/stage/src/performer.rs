@@ -421,6 +421,9 @@ impl<R: Role> Future for Supervisor<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if this.node.gate().holds(cx) {
+            return Poll::Pending;
+        }
         loop {
             let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.context).poll(cx)));
             match polled {

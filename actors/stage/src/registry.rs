@@ -4,7 +4,10 @@ use std::{
     any::Any,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use actix::Recipient;
 use quorate_protocol::{Name, NodeId};
 use tokio::time::Instant;
 
-use crate::{performer::Crash, stats::Stats};
+use crate::{gate::Gate, performer::Crash, stats::Stats};
 
 /// When restarting is given up.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,9 @@ struct Shared {
     node: NodeId,
     base: Instant,
     wall_ms: u64,
+    /// By how much the time of day has been set forward, or back.
+    jumped_ms: AtomicI64,
+    gate: Gate,
     seed: u64,
     limits: Limits,
     actors: Mutex<BTreeMap<Name, Entry>>,
@@ -124,6 +130,8 @@ impl Node {
             node,
             base: Instant::now(),
             wall_ms,
+            jumped_ms: AtomicI64::new(0),
+            gate: Gate::default(),
             seed,
             limits,
             actors: Mutex::default(),
@@ -142,9 +150,21 @@ impl Node {
         Instant::now().saturating_duration_since(self.0.base)
     }
 
-    /// Time of day, in milliseconds since 1970: that of the start plus the time since.
+    /// Time of day, in milliseconds since 1970: that of the start plus the time since, unless
+    /// somebody has set the clock.
     pub fn wall_ms(&self) -> u64 {
-        self.0.wall_ms + self.uptime().as_millis() as u64
+        let since_start = self.0.wall_ms + self.uptime().as_millis() as u64;
+        since_start.saturating_add_signed(self.0.jumped_ms.load(Relaxed))
+    }
+
+    /// Sets the time of day forward, or back, by so many milliseconds.
+    pub fn jump_clock(&self, by_ms: i64) {
+        self.0.jumped_ms.fetch_add(by_ms, Relaxed);
+    }
+
+    /// Holds its actors, all at once.
+    pub fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     pub(crate) fn base(&self) -> Instant {

@@ -1,0 +1,222 @@
+//! What must hold after every step of every core, whatever the faults.
+//!
+//! Nothing here asks an actor. The stage shows each core after each of its steps, and each word of
+//! it as it leaves; out of those words the checkers work out for themselves what is chosen, and
+//! hold the cores against that.
+//!
+//! | | Paxos | Raft |
+//! |---|---|---|
+//! | agreement | one value per slot; no proposal against what is chosen | one entry per place; logs that share an entry share what is before it |
+//! | order | promises never fall | terms and commit never fall; one vote per term; one leader per term; leaders hold all that is committed |
+//! | durability | what an acceptor has said it remembers after any crash | likewise votes, terms and entries |
+//! | evidence | nothing is handed over that no majority has said to hold | likewise; no entry of an older term is committed by counting |
+//!
+//! Memory is bounded: only the newest [`WINDOW`] places are remembered.
+
+mod paxos;
+mod raft;
+
+use std::{any::Any, collections::BTreeMap, fmt};
+
+use quorate_acceptor as acceptor;
+use quorate_learner as learner;
+use quorate_proposer as proposer;
+use quorate_protocol::{
+    GroupId, Name, NodeId, Role,
+    log::{Event, Index, ProposalId},
+};
+use quorate_raft as raft_peer;
+
+/// So many of the newest slots, places, rounds and terms are remembered.
+const WINDOW: usize = 4096;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule, by a short name that stays the same from run to run.
+    pub rule: String,
+    /// Who broke it, and how.
+    pub text: String,
+}
+
+impl Violation {
+    pub(crate) fn new(rule: &str, text: impl Into<String>) -> Self {
+        Violation { rule: rule.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.text)
+    }
+}
+
+type Checked = Result<(), Violation>;
+
+/// A break of `rule`.
+fn broken(rule: &str, text: String) -> Checked {
+    Err(Violation::new(rule, text))
+}
+
+/// A map that forgets what has the lowest keys.
+struct Window<K, V>(BTreeMap<K, V>);
+
+impl<K, V> Default for Window<K, V> {
+    fn default() -> Self {
+        Window(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Copy, V> Window<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.0.insert(key, value);
+        self.trim();
+    }
+
+    /// Whether a key is so low that it would be forgotten at once.
+    fn is_beyond(&self, key: &K) -> bool {
+        self.0.len() >= WINDOW && self.0.first_key_value().is_some_and(|(first, _)| key < first)
+    }
+
+    fn or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        self.trim();
+        self.0.entry(key).or_default()
+    }
+
+    fn trim(&mut self) {
+        while self.0.len() > WINDOW {
+            self.0.pop_first();
+        }
+    }
+}
+
+/// What two replicas of a group were handed at one index.
+#[derive(Default)]
+struct Delivered(Window<Index, Option<ProposalId>>);
+
+impl Delivered {
+    fn on_event(&mut self, node: NodeId, event: &Event) -> Checked {
+        let Event::Chosen { entries, .. } = event else { return Ok(()) };
+        for entry in entries {
+            let id = entry.proposal.as_ref().map(|proposal| proposal.id);
+            match self.0.get(&entry.index) {
+                Some(known) if *known != id => {
+                    let at = entry.index;
+                    return broken(
+                        "one-value-per-index",
+                        format!("{node} hands over {} at {at}, another node {}", s(id), s(*known)),
+                    );
+                }
+                Some(_) => {}
+                None => self.0.insert(entry.index, id),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A proposal's identity, for people.
+fn s(id: Option<ProposalId>) -> String {
+    id.map_or_else(|| "a no-op".into(), |id| id.to_string())
+}
+
+#[derive(Default)]
+struct Group {
+    delivered: Delivered,
+    paxos: paxos::Checker,
+    raft: raft::Checker,
+}
+
+/// All rules, over all groups of a world.
+pub(crate) struct Checkers {
+    servers: usize,
+    groups: BTreeMap<GroupId, Group>,
+}
+
+impl Checkers {
+    /// For groups that all servers belong to.
+    pub(crate) fn new(servers: u32) -> Self {
+        Checkers { servers: servers as usize, groups: BTreeMap::new() }
+    }
+
+    /// A core has taken a step.
+    pub(crate) fn on_step(&mut self, actor: Name, core: &dyn Any) -> Checked {
+        let group = self.groups.entry(actor.group).or_default();
+        if let Some(core) = core.downcast_ref::<acceptor::Acceptor>() {
+            group.paxos.on_acceptor(actor.node, core)
+        } else if let Some(core) = core.downcast_ref::<raft_peer::Peer>() {
+            group.raft.on_peer(actor.node, core)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A core says something.
+    pub(crate) fn on_say(&mut self, actor: Name, said: &dyn Any) -> Checked {
+        let (node, quorum) = (actor.node, self.servers / 2 + 1);
+        let Group { delivered, paxos, raft } = self.groups.entry(actor.group).or_default();
+        if let Some(said) = said.downcast_ref::<acceptor::Outbound>() {
+            match said {
+                acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer, quorum),
+                _ => Ok(()),
+            }
+        } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {
+            match said {
+                proposer::Outbound::Acceptors(_, message) => paxos.on_proposal(node, message),
+                _ => Ok(()),
+            }
+        } else if let Some(said) = said.downcast_ref::<learner::Outbound>() {
+            match said {
+                learner::Outbound::Log(event) => {
+                    paxos.on_event(node, event)?;
+                    delivered.on_event(node, event)
+                }
+                _ => Ok(()),
+            }
+        } else if let Some(said) = said.downcast_ref::<raft_peer::Outbound>() {
+            match said {
+                raft_peer::Outbound::Peers(to, message) => raft.on_message(node, to, message),
+                raft_peer::Outbound::Log(event) => {
+                    raft.on_event(node, event)?;
+                    delivered.on_event(node, event)
+                }
+                _ => Ok(()),
+            }
+        } else {
+            Ok(())
+        }
+    }
+
+    /// An actor recovers from what is durable.
+    pub(crate) fn on_restart(&mut self, actor: Name) {
+        let group = self.groups.entry(actor.group).or_default();
+        match actor.role {
+            Role::Acceptor => group.paxos.on_restart(actor.node),
+            Role::Raft => group.raft.on_restart(actor.node),
+            _ => {}
+        }
+    }
+
+    /// All actors of a server recover from what is durable.
+    pub(crate) fn on_start(&mut self, node: NodeId) {
+        for group in self.groups.values_mut() {
+            group.paxos.on_restart(node);
+            group.raft.on_restart(node);
+        }
+    }
+
+    /// A server has another disk than before: what it said binds nobody any more.
+    pub(crate) fn on_other_disk(&mut self, node: NodeId) {
+        for group in self.groups.values_mut() {
+            group.paxos.on_other_disk(node);
+            group.raft.on_other_disk(node);
+        }
+    }
+}

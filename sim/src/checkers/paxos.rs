@@ -1,0 +1,199 @@
+//! The rules of Paxos (Lamport, *Paxos Made Simple*, 2001: P1a, P2b, P2c).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_acceptor::{Acceptor, Answer, Ballot, Message, Round, Slot, Value};
+use quorate_protocol::{
+    NodeId,
+    log::{Event, ProposalId},
+};
+
+use super::{Checked, Window, broken, s};
+
+type Id = Option<ProposalId>;
+
+fn id(value: &Value) -> Id {
+    value.as_ref().map(|proposal| proposal.id)
+}
+
+/// What an acceptor has said, which it must remember.
+#[derive(Default)]
+struct Said {
+    promised: Ballot,
+    votes: Window<Slot, Ballot>,
+}
+
+/// What an acceptor knew after its last step.
+#[derive(Default)]
+struct Seen {
+    promised: Ballot,
+    forgotten: Slot,
+    recovers: bool,
+}
+
+/// A round of a ballot: what was proposed in it, and who holds it.
+#[derive(Default)]
+struct Asked {
+    entries: BTreeMap<Slot, Id>,
+    voters: BTreeSet<NodeId>,
+}
+
+#[derive(Default)]
+pub(super) struct Checker {
+    said: BTreeMap<NodeId, Said>,
+    seen: BTreeMap<NodeId, Seen>,
+    rounds: Window<(Ballot, Round), Asked>,
+    proposed: Window<(Slot, Ballot), Id>,
+    chosen: Window<Slot, (Id, Ballot)>,
+    /// Every slot ever chosen lies below.
+    bound: Slot,
+}
+
+impl Checker {
+    pub(super) fn on_restart(&mut self, node: NodeId) {
+        self.seen.entry(node).or_default().recovers = true;
+    }
+
+    pub(super) fn on_other_disk(&mut self, node: NodeId) {
+        self.said.remove(&node);
+        self.seen.remove(&node);
+    }
+
+    pub(super) fn on_acceptor(&mut self, node: NodeId, core: &Acceptor) -> Checked {
+        let seen = self.seen.entry(node).or_default();
+        let (promised, forgotten) = (core.promised(), core.forgotten());
+        if std::mem::take(&mut seen.recovers) {
+            // Only what it said counts; what it knew may not have become durable.
+            if let Some(said) = self.said.get(&node) {
+                recovered(node, core, said)?;
+            }
+        } else {
+            if promised < seen.promised {
+                let text = format!("{node} had promised {}, now {promised}", seen.promised);
+                return broken("promises-never-fall", text);
+            }
+            if forgotten < seen.forgotten {
+                let text =
+                    format!("{node} had forgotten below {}, now {forgotten}", seen.forgotten);
+                return broken("forgotten-stays-forgotten", text);
+            }
+        }
+        (seen.promised, seen.forgotten) = (promised, forgotten);
+        Ok(())
+    }
+
+    pub(super) fn on_answer(&mut self, node: NodeId, answer: &Answer, quorum: usize) -> Checked {
+        let (ballot, round) = match answer {
+            Answer::Promise { ballot, .. } | Answer::Confirmed { ballot, .. } => (*ballot, None),
+            Answer::Accepted { ballot, round } => (*ballot, Some(*round)),
+            Answer::Forgotten { .. } | Answer::Nack { .. } | Answer::Promised { .. } => {
+                return Ok(());
+            }
+        };
+        let said = self.said.entry(node).or_default();
+        if ballot < said.promised {
+            let text = format!("{node} says {answer}, and has promised {}", said.promised);
+            return broken("promises-are-kept", text);
+        }
+        if !matches!(answer, Answer::Confirmed { .. }) {
+            // Confirmed says that nothing higher is promised, and promises nothing.
+            said.promised = ballot;
+        }
+        let Some(round) = round else { return Ok(()) };
+        let asked = self.rounds.or_default((ballot, round));
+        for slot in asked.entries.keys() {
+            said.votes.insert(*slot, ballot);
+        }
+        if asked.voters.insert(node) && asked.voters.len() == quorum {
+            for (slot, value) in &asked.entries {
+                match self.chosen.get(slot) {
+                    Some((known, before)) if known != value => {
+                        let text = format!(
+                            "{} is chosen for slot {slot} in {ballot}, {} was in {before}",
+                            s(*value),
+                            s(*known)
+                        );
+                        return broken("one-value-per-slot", text);
+                    }
+                    _ => self.chosen.insert(*slot, (*value, ballot)),
+                }
+                self.bound = self.bound.max(slot.next());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_proposal(&mut self, node: NodeId, message: &Message) -> Checked {
+        let Message::Accept { ballot, round, entries, .. } = message else { return Ok(()) };
+        if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
+            return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
+        }
+        let asked = self.rounds.or_default((*ballot, *round));
+        for (slot, value) in entries {
+            let value = id(value);
+            asked.entries.insert(*slot, value);
+            match self.proposed.get(&(*slot, *ballot)) {
+                Some(known) if *known != value => {
+                    let text = format!(
+                        "{node} proposes {} for slot {slot} in {ballot}, before it was {}",
+                        s(value),
+                        s(*known)
+                    );
+                    return broken("one-value-per-ballot", text);
+                }
+                _ => self.proposed.insert((*slot, *ballot), value),
+            }
+            if let Some((known, before)) = self.chosen.get(slot)
+                && before < ballot
+                && *known != value
+            {
+                let text = format!(
+                    "{node} proposes {} for slot {slot} in {ballot}, while {} is chosen since \
+                     {before}",
+                    s(value),
+                    s(*known)
+                );
+                return broken("no-proposal-against-the-chosen", text);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_event(&mut self, node: NodeId, event: &Event) -> Checked {
+        let Event::Chosen { entries, .. } = event else { return Ok(()) };
+        for entry in entries {
+            let (slot, value) = (Slot(entry.index.0), entry.proposal.as_ref().map(|p| p.id));
+            let known = self.chosen.get(&slot).map(|(known, _)| *known);
+            if known.is_some_and(|known| known != value) {
+                let known = s(known.flatten());
+                let text =
+                    format!("{node} hands over {} at slot {slot}, chosen is {known}", s(value));
+                return broken("only-the-chosen-is-handed-over", text);
+            }
+            if known.is_none() && slot >= self.bound {
+                let text = format!("{node} hands over slot {slot}, which no majority has accepted");
+                return broken("only-the-chosen-is-handed-over", text);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An acceptor that recovers holds to what it has said.
+fn recovered(node: NodeId, core: &Acceptor, said: &Said) -> Checked {
+    let promised = core.promised();
+    if promised < said.promised {
+        let text = format!("{node} recovers with promise {promised}, it said {}", said.promised);
+        return broken("what-was-said-is-remembered", text);
+    }
+    for (slot, ballot) in said.votes.0.range(core.forgotten()..) {
+        let held = core.votes().get(slot).map(|vote| vote.ballot);
+        if held.is_none_or(|held| held < *ballot) {
+            let held = held.unwrap_or_default();
+            let text =
+                format!("{node} recovers with vote {held} for slot {slot}, it said {ballot}");
+            return broken("what-was-said-is-remembered", text);
+        }
+    }
+    Ok(())
+}
