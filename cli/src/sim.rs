@@ -189,7 +189,8 @@ impl Sum {
     }
 
     fn json(&self, took: Duration, jobs: u32) -> serde_json::Value {
-        let (runs, simulated) = (self.runs.load(Relaxed), self.simulated_ms.load(Relaxed) as f64 / 1e3);
+        let (runs, simulated) =
+            (self.runs.load(Relaxed), self.simulated_ms.load(Relaxed) as f64 / 1e3);
         json!({
             "seeds": runs,
             "operations": self.answered.load(Relaxed),
@@ -204,7 +205,8 @@ impl Sum {
 
     fn text(&self, took: Duration, jobs: u32) -> String {
         let seconds = took.as_secs_f64().max(0.001);
-        let (runs, simulated) = (self.runs.load(Relaxed), self.simulated_ms.load(Relaxed) as f64 / 1e3);
+        let (runs, simulated) =
+            (self.runs.load(Relaxed), self.simulated_ms.load(Relaxed) as f64 / 1e3);
         format!(
             "{} seeds, {} operations, {} faults in {seconds:.0} s: {:.1} seeds/s, {:.0} simulated s \
              per second and core",

@@ -72,6 +72,8 @@ impl Record {
         let now = self.now();
         let state = &mut *self.state.borrow_mut();
         state.ops += 1;
+        let shown = key.escape_debug();
+        self.world.trace.note(format_args!("client {client} asks #{}: {input} {shown}", state.ops));
         let invoked = state.recorder.invoke(now, client, state.ops, &key.as_bytes().into(), input);
         invoked.expect("a vector takes every line");
         state.ops
@@ -79,6 +81,7 @@ impl Record {
 
     fn returned(&self, client: u64, op: u64, output: &Output) {
         let now = self.now();
+        self.world.trace.note(format_args!("client {client} hears #{op}: {output}"));
         let returned = self.state.borrow_mut().recorder.ok(now, client, op, output);
         returned.expect("a vector takes every line");
     }

@@ -273,9 +273,8 @@ impl FromStr for Profile {
                 "all" => kinds.extend(all()),
                 "network" => kinds.extend(all().filter(|kind| *kind <= Kind::Cuts)),
                 "process" => kinds.extend([Kind::Crashes, Kind::Kills, Kind::Pauses, Kind::Clocks]),
-                "disk" => kinds.extend(
-                    all().filter(|kind| (Kind::Power..=Kind::SlowDisks).contains(kind)),
-                ),
+                "disk" => kinds
+                    .extend(all().filter(|kind| (Kind::Power..=Kind::SlowDisks).contains(kind))),
                 _ => {
                     let known = KINDS.iter().find(|(_, name)| *name == word);
                     let kind = known.map(|(kind, _)| *kind).ok_or_else(|| {
@@ -357,9 +356,7 @@ pub(super) fn draw(chance: &mut Chance, kind: Kind, servers: &[NodeId], clients:
         }
         Kind::Kills => Fault::Kill { nodes: several(chance), down_ms },
         Kind::Power => Fault::Power { nodes: several(chance), down_ms },
-        Kind::PowerPoints => {
-            Fault::PowerAt { node, operations: skewed(chance, 200), down_ms }
-        }
+        Kind::PowerPoints => Fault::PowerAt { node, operations: skewed(chance, 200), down_ms },
         Kind::DiskErrors if chance.permille(500) => {
             Fault::DiskError { node, operations: skewed(chance, 200) }
         }

@@ -1,6 +1,7 @@
 //! Does what a schedule says, heals, and judges.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -136,11 +137,14 @@ fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let before = QUIET.replace(true);
     let done = catch_unwind(AssertUnwindSafe(run));
     QUIET.set(before);
-    done.map_err(|thrown| {
-        let text = thrown.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| thrown.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        text.unwrap_or_else(|| "a panic without words".into())
-    })
+    done.map_err(|thrown| words(&*thrown))
+}
+
+/// What a panic says.
+fn words(thrown: &(dyn Any + Send)) -> String {
+    let text = thrown.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| thrown.downcast_ref::<&str>().map(|text| (*text).to_string()));
+    text.unwrap_or_else(|| "a panic without words".into())
 }
 
 /// One client, or those that took its place.
@@ -242,8 +246,17 @@ impl Player {
             (queue.clone(), wake.clone(), busy.clone()),
             self.answered.clone(),
         );
-        let task = self.world.spawn(work).abort_handle();
-        Worker { queue, wake, busy, client: made, task }
+        let task = self.world.spawn(work);
+        let (abort, trace) = (task.abort_handle(), self.world.trace.clone());
+        self.world.spawn(async move {
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                let text = format!("client {client}: {}", words(&*error.into_panic()));
+                trace.accuse(Violation::new("clients-are-answered", text));
+            }
+        });
+        Worker { queue, wake, busy, client: made, task: abort }
     }
 
     /// Kills servers that have ended themselves or lost their disk, and starts them again.
@@ -277,7 +290,8 @@ impl Player {
         if !self.down.borrow_mut().remove(&node) || self.world.runs(node) {
             return;
         }
-        let is_full = |fault: &Fault| matches!(fault, Fault::DiskFull { node: on, .. } if *on == node);
+        let is_full =
+            |fault: &Fault| matches!(fault, Fault::DiskFull { node: on, .. } if *on == node);
         let full = self.active.borrow().values().any(is_full);
         self.world.start(node, false);
         if full {
@@ -421,7 +435,9 @@ impl Player {
                     };
                     for one in &servers {
                         let others = servers.iter().filter(|other| *other != one);
-                        cuts.extend(others.filter(|other| !hears(*one, **other)).map(|o| (*one, *o)));
+                        cuts.extend(
+                            others.filter(|other| !hears(*one, **other)).map(|o| (*one, *o)),
+                        );
                     }
                 }
                 Fault::Cut { from, to, both, .. } => {

@@ -20,33 +20,37 @@ const CLIENTS: u32 = 1000;
 /// How wide a column is.
 const WIDTH: usize = 7;
 
-/// Draws the last `lines_max` lines that are worth it: messages between nodes, and what happens to
-/// nodes. Everything before is left out.
+/// Draws at most about `lines_max` lines that are worth it: messages between nodes, and what happens
+/// to nodes. If there are more, some are left out in the middle.
 pub fn transcript(lines: &[Line], servers: u32, lines_max: usize) -> String {
     let crosses = |line: &Line| match line.way {
         Some((from, to)) => from.node != to.node,
         None => true,
     };
     let worth: Vec<&Line> = lines.iter().filter(|line| crosses(line)).collect();
-    let shown = &worth[worth.len().saturating_sub(lines_max)..];
+    // How it begins and how it ends says most.
+    let (first, last) = match worth.len() > lines_max {
+        true => (lines_max / 2, worth.len() - lines_max / 2),
+        false => (0, 0),
+    };
     let ends = |line: &&Line| line.way.map(|(from, to)| [from.node, to.node]);
-    let clients: BTreeSet<NodeId> = shown.iter().filter_map(ends).flatten().collect();
+    let clients: BTreeSet<NodeId> = worth.iter().filter_map(ends).flatten().collect();
     let mut columns: Vec<NodeId> = (1..=servers).map(NodeId).collect();
     columns.extend(clients.into_iter().filter(|node| node.0 >= CLIENTS));
-    let mut text = String::new();
-    if worth.len() > shown.len() {
-        text += &format!("({} earlier lines are left out)\n", worth.len() - shown.len());
-    }
-    text += &head(&columns);
-    let mut down = downs(&worth[..worth.len() - shown.len()]);
-    for line in shown {
+    let mut text = head(&columns);
+    let mut down = BTreeSet::new();
+    for (place, line) in worth.iter().enumerate() {
+        update(&mut down, line);
+        if (first..last).contains(&place) {
+            if place == first {
+                text += &format!("{:>11}  ({} lines are left out)\n", "...", last - first);
+            }
+            continue;
+        }
         let time = format!("{:>4}.{:06}", line.at.as_secs(), line.at.subsec_micros());
         let (marks, said) = match line.way {
             Some((from, to)) => (arrow(&columns, &down, from, to), said(line, from, to)),
-            None => {
-                update(&mut down, line);
-                (event(&columns, &down, line), line.text.clone())
-            }
+            None => (event(&columns, &down, line), line.text.clone()),
         };
         text += &format!("{time}  {marks}  {said}\n");
     }
@@ -70,16 +74,11 @@ fn said(line: &Line, from: Name, to: Name) -> String {
     format!("{}→{} {}", title(from.node), to.role, line.text)
 }
 
-/// Which nodes are down after these lines.
-fn downs(lines: &[&Line]) -> BTreeSet<NodeId> {
-    let mut down = BTreeSet::new();
-    for line in lines.iter().filter(|line| line.way.is_none()) {
-        update(&mut down, line);
-    }
-    down
-}
-
+/// Which nodes are down after a line.
 fn update(down: &mut BTreeSet<NodeId>, line: &Line) {
+    if line.way.is_some() {
+        return;
+    }
     let node = |text: &str| text.strip_prefix('n').and_then(|text| text.parse().ok()).map(NodeId);
     if let Some(started) = line.text.strip_prefix("start ").and_then(node) {
         down.remove(&started);
