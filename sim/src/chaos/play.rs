@@ -514,7 +514,7 @@ impl Player {
         Ok(())
     }
 
-    /// Every client is answered, and every server serves and says the same.
+    /// Every client is answered, and every server serves.
     async fn converge(&self, keys: u64) -> Result<(), Violation> {
         let stuck = |text: String| Err(Violation::new("all-converge", text));
         let healed = Instant::now();
@@ -527,22 +527,13 @@ impl Player {
             }
             self.world.sleep_ms(10).await;
         }
-        let mut first: Option<(NodeId, Vec<_>)> = None;
+        // What they say is judged with the history.
         for server in self.world.servers() {
             let client = self.record.client(Client::new(&self.world, vec![server]));
-            let mut state = vec![];
             for key in 0..keys {
-                match timeout(CONVERGE_MAX, client.get(&format!("k{key}"))).await {
-                    Ok(value) => state.push(value),
-                    Err(_) => return stuck(format!("{server} does not answer, all is healed")),
+                if timeout(CONVERGE_MAX, client.get(&format!("k{key}"))).await.is_err() {
+                    return stuck(format!("{server} does not answer, all is healed"));
                 }
-            }
-            match &first {
-                Some((other, known)) if *known != state => {
-                    return stuck(format!("{server} has another state than {other}"));
-                }
-                Some(_) => {}
-                None => first = Some((server, state)),
             }
         }
         Ok(())

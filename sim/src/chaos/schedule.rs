@@ -145,6 +145,11 @@ impl Schedule {
             7..9 => Some(64 * 1024),
             _ => None,
         };
+        let mut kinds: Vec<Kind> = plan.faults.draw(chance).into_iter().collect();
+        kinds.retain(|kind| !(sessionless && *kind == Kind::Duplicates));
+        // A Delete makes versions begin anew. Next to operations of which nobody knows whether they
+        // took effect that leaves the judge more possibilities than it can look through.
+        let deletes = !sessionless && !kinds.contains(&Kind::Vanish);
         let mut schedule = Schedule {
             format: FORMAT,
             engine: plan.engine,
@@ -158,8 +163,6 @@ impl Schedule {
             clients,
             steps: Vec::with_capacity(plan.steps),
         };
-        let mut kinds: Vec<Kind> = plan.faults.draw(chance).into_iter().collect();
-        kinds.retain(|kind| !(sessionless && *kind == Kind::Duplicates));
         let nodes: Vec<NodeId> = (1..=servers).map(NodeId).collect();
         // Some runs are dense, some sparse, and some have much trouble, some little.
         let gap_ms = pick(chance, &[2, 20, 60, 200]);
@@ -176,7 +179,7 @@ impl Schedule {
                     (_, 0..30) | (false, 30..50) => Op::Get,
                     (true, 30..60) => Op::Append,
                     (true, 60..80) => Op::Put,
-                    (true, 80..87) if !sessionless => Op::Delete,
+                    (true, 80..87) if deletes => Op::Delete,
                     _ => Op::PutAt,
                 };
                 let key = chance.below(schedule.keys);
