@@ -32,7 +32,6 @@ mod clients;
 pub mod generic;
 pub mod logs;
 pub mod machine;
-pub mod nemesis;
 mod net;
 mod peers;
 mod record;
