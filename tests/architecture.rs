@@ -491,8 +491,8 @@ fn every_message_has_its_row_and_every_row_its_message() {
 fn numbers<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
     let behind = text.match_indices(before).map(|(at, found)| &text[at + found.len()..]);
     let numbers = behind.filter_map(|rest| Some(rest.split_once(after)?.0)).filter(|number| {
-        let (letter, digits) = number.split_at(number.len().min(1));
-        letter.chars().all(|c| c.is_ascii_uppercase())
+        let digits = number.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        number.len() == digits.len() + 1
             && !digits.is_empty()
             && digits.chars().all(|c| c.is_ascii_digit())
     });

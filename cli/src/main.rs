@@ -13,6 +13,7 @@ mod local;
 mod node;
 mod output;
 mod resp;
+mod sim;
 mod status;
 
 use std::process::ExitCode;
@@ -66,6 +67,9 @@ enum Command {
     /// Judge whether a recorded history is linearizable
     #[command(after_help = check::HELP)]
     Check(check::Args),
+    /// Simulate clusters in which anything may fail, and judge them
+    #[command(after_help = sim::HELP)]
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Crash(args) => crash::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
+        Command::Sim(args) => sim::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -296,7 +296,7 @@ impl Journal {
             let content = self.disk.read(&file)?;
             let scanned = scan(&file, &content, *first, is_last, &mut records)?;
             if is_last {
-                self.settle(&file, &scanned)?;
+                self.settle(&file, &scanned, &content)?;
             }
             self.sequence_next = scanned.sequence_next;
             self.bytes_since_trim += scanned.segment.live;
@@ -312,8 +312,10 @@ impl Journal {
         Ok(records)
     }
 
-    /// Makes the last segment durable as it was read, without its torn tail.
-    fn settle(&mut self, file: &Path, scanned: &Scanned) -> Result<(), JournalError> {
+    /// Makes the last segment durable as it was read, without its torn tail. It is written again for
+    /// that: what a former process wrote and could not sync may be read and yet be on no disk, and a
+    /// sync alone would not put it there (D4).
+    fn settle(&mut self, file: &Path, scanned: &Scanned, read: &[u8]) -> Result<(), JournalError> {
         let mut handle = self.disk.open_existing(file)?;
         if scanned.torn {
             tracing::warn!(
@@ -323,6 +325,7 @@ impl Journal {
             );
             handle.truncate(scanned.end)?;
         }
+        handle.write_at(0, &read[..scanned.end as usize])?;
         handle.sync_data()?;
         self.counts.syncs += 1;
         Ok(())

@@ -347,7 +347,8 @@ impl SimDisk {
     }
 
     /// The process dies but the machine stays up: locks are released and open files are dead,
-    /// while everything written stays visible, and what was unsynced stays unsynced.
+    /// while everything written stays visible, and what was unsynced stays unsynced. Injected
+    /// faults are forgotten.
     pub fn kill(&self) {
         let mut state = self.state();
         state.locks.clear();
@@ -356,7 +357,7 @@ impl SimDisk {
         if state.power == Power::Stopped {
             state.power = Power::Running;
         }
-        state.crash_in = None;
+        (state.crash_in, state.fail_in, state.fail_sync_in) = (None, None, None);
         state.sweep();
     }
 

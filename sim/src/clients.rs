@@ -141,6 +141,15 @@ impl Client {
         assert!(matches!(reply, Reply::Length(_)), "{reply:?}");
     }
 
+    /// Delete(key): whether it was there.
+    pub async fn delete(&self, key: &str) -> bool {
+        let keys = vec![Bytes::copy_from_slice(key.as_bytes())];
+        match self.done(Op::Delete { keys }).await {
+            Reply::Count(count) => count > 0,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
     /// Get(key): "" when absent.
     pub async fn get(&self, key: &str) -> String {
         let value = self.get_versioned(key).await.map(|found| found.value).unwrap_or_default();

@@ -26,12 +26,12 @@
 //! The network of the Raft labs is *lossy* as a whole: requests take 0 to 26 ms longer, and one in
 //! ten of them is lost, as is one in ten answers.
 
+pub mod chaos;
 mod checkers;
 mod clients;
 pub mod generic;
 pub mod logs;
 pub mod machine;
-pub mod nemesis;
 mod net;
 mod peers;
 mod record;

@@ -14,6 +14,7 @@ use quorate_history::{
 use quorate_kvserver::{Condition, Op, Reply, Versioned};
 
 use crate::{
+    checkers::Violation,
     clients::{Client, PutError},
     world::World,
 };
@@ -72,6 +73,8 @@ impl Record {
         let now = self.now();
         let state = &mut *self.state.borrow_mut();
         state.ops += 1;
+        let shown = key.escape_debug();
+        self.world.trace.note(format_args!("client {client} asks #{}: {input} {shown}", state.ops));
         let invoked = state.recorder.invoke(now, client, state.ops, &key.as_bytes().into(), input);
         invoked.expect("a vector takes every line");
         state.ops
@@ -79,32 +82,49 @@ impl Record {
 
     fn returned(&self, client: u64, op: u64, output: &Output) {
         let now = self.now();
+        self.world.trace.note(format_args!("client {client} hears #{op}: {output}"));
         let returned = self.state.borrow_mut().recorder.ok(now, client, op, output);
         returned.expect("a vector takes every line");
     }
 
     /// Judges everything that was recorded so far.
     ///
-    /// # Panics
+    /// # Errors
     /// If it is not linearizable, or if that cannot be found out within the checker's budget (ten
     /// to twenty seconds of one core).
-    pub fn check(&self) {
+    pub fn verdict(&self) -> Result<(), Violation> {
         let state = self.state.borrow();
         let lines = state.lines.0.borrow();
         let mut history = read(&lines[..]).expect("what was recorded can be read");
         resolve_maybes(&mut history, &state.maybes);
         match check(&history) {
-            Verdict::Linearizable => {}
-            verdict => panic!("{} operations: {verdict}", history.ops.len()),
+            Verdict::Linearizable => Ok(()),
+            verdict => {
+                let text = format!("{} operations: {verdict}", history.ops.len());
+                Err(Violation::new("histories-are-linearizable", text))
+            }
+        }
+    }
+
+    /// The same.
+    ///
+    /// # Panics
+    /// Where [`Record::verdict`] has an error.
+    pub fn check(&self) {
+        if let Err(violation) = self.verdict() {
+            panic!("{violation}");
         }
     }
 }
 
 /// ErrMaybe says: carried out, or refused for its version, before this answer. Who made the next
 /// version tells which of the two it was, and is known if anybody has seen that version: each
-/// version is made once. If nobody has, it may be either, for all that the history shows.
+/// version is made once, unless the key is removed in between. If nobody has, it may be either, for
+/// all that the history shows.
 fn resolve_maybes(history: &mut History, maybes: &BTreeSet<Blob>) {
     let mut makers: BTreeMap<(Blob, u64), Blob> = BTreeMap::new();
+    let removals = history.ops.iter().filter(|op| matches!(op.input, Input::Delete));
+    let removed: BTreeSet<Blob> = removals.map(|op| op.key.clone()).collect();
     for Operation { key, input, outcome, .. } in &history.ops {
         let Outcome::Returned { output, .. } = outcome else { continue };
         match (input, output) {
@@ -121,7 +141,8 @@ fn resolve_maybes(history: &mut History, maybes: &BTreeSet<Blob>) {
         if !maybes.contains(value) {
             continue;
         }
-        match makers.get(&(op.key.clone(), version + 1)) {
+        let made = makers.get(&(op.key.clone(), version + 1));
+        match made.filter(|_| !removed.contains(&op.key)) {
             Some(made) if made == value => *output = Output::Stored { version: version + 1 },
             // As it was recorded: refused for its version.
             Some(_) => {}
@@ -197,6 +218,13 @@ impl Recorded {
         };
         self.record.returned(self.name, number, &output);
         outcome
+    }
+
+    /// Delete(key).
+    pub async fn delete(&self, key: &str) {
+        let op = self.record.invoke(self.name, key, &Input::Delete);
+        let present = self.client.delete(key).await;
+        self.record.returned(self.name, op, &Output::Deleted { present });
     }
 
     /// The versioned Put. No other Put of the key may have the same value at the same version.

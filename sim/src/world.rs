@@ -128,6 +128,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// When the test does; when a rule was broken (see [`Violation`]), a node ended itself, an actor
 /// panicked by itself, or one said that a peer broke the rules.
 pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -> T {
+    let (result, violation) = judge(seed, options, test);
+    if let Some(violation) = violation {
+        panic!("{violation}");
+    }
+    result
+}
+
+/// The same, and answers which rule was broken as the first, if one was.
+///
+/// # Panics
+/// When the test does, or when a message could not be read.
+pub(crate) fn judge<T>(
+    seed: u64,
+    options: Options,
+    test: impl AsyncFnOnce(World) -> T,
+) -> (T, Option<Violation>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -157,10 +173,7 @@ pub fn run<T>(seed: u64, options: Options, test: impl AsyncFnOnce(World) -> T) -
         };
         let result = test(world.clone()).await;
         assert!(!carrier.is_finished(), "the network has stopped: a message could not be read");
-        if let Some(violation) = world.trace.violation() {
-            panic!("{violation}");
-        }
-        result
+        (result, world.trace.violation())
     });
     drop(local);
     result
@@ -305,17 +318,20 @@ impl World {
         paths.iter().filter_map(|path| disk.peek(path)).map(|content| content.len() as u64).sum()
     }
 
+    /// What stands in the newest checkpoint of a server.
+    pub fn newest_checkpoint(&self, node: NodeId) -> Option<Vec<u8>> {
+        let disk = self.disk(node);
+        let index = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
+            Some((name.parse::<u64>().ok()?, path.clone()))
+        };
+        let (_, path) = disk.files().iter().filter_map(index).max()?;
+        disk.peek(&path)
+    }
+
     /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server where it is longest.
     pub fn snapshot_size(&self) -> u64 {
-        let newest = |node: NodeId| {
-            let disk = self.disk(node);
-            let index = |path: &PathBuf| {
-                let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
-                Some((name.parse::<u64>().ok()?, path.clone()))
-            };
-            let (_, path) = disk.files().iter().filter_map(index).max()?;
-            disk.peek(&path).map(|content| content.len() as u64)
-        };
+        let newest = |node| self.newest_checkpoint(node).map(|content| content.len() as u64);
         self.servers().into_iter().filter_map(newest).max().unwrap_or_default()
     }
 
@@ -398,6 +414,11 @@ impl World {
     /// Lets a server end itself: its disk is about to fail. Until it starts again.
     pub fn excuse(&self, node: NodeId) {
         lock(&self.excused).insert(node);
+    }
+
+    /// Whether a server has ended itself, or its disk has stopped, and nobody has taken it up.
+    pub(crate) fn is_struck(&self, node: NodeId) -> bool {
+        lock(&self.struck).contains(&node)
     }
 
     /// Waits for servers that have ended themselves, or whose disk has stopped: they must be killed.

@@ -14,7 +14,9 @@
 //! The clerk of 6.5840 2026 keeps no session: it may only read and put at a version, and says
 //! ErrMaybe where it cannot tell. For such a clerk the kvserver submits under a session of its own,
 //! so that an engine which repeats a proposal does not carry it out twice, and nothing is kept of
-//! any client: neither in the log's state nor here, once it is answered.
+//! any client: neither in the log's state nor here, once it is answered. The price: such a clerk
+//! must not share its keys with a Delete, after which versions begin anew, and leans on a network
+//! that does not repeat its messages (TCP does not): a Put that arrives twice meets its own version.
 //!
 //! # Invariants
 //! K1. The same operations in the same order give the same replies and the same snapshot bytes.

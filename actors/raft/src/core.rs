@@ -242,6 +242,7 @@ impl Shared {
         while next <= through {
             let mut entries = vec![];
             let mut place = self.log.place_of(next);
+            let mut last = place;
             while place <= self.commit && entries.len() < CHOSEN_ENTRIES_MAX {
                 if let Some(Payload::Command(proposal)) = self.log.get(place).map(|e| &e.payload) {
                     assert!(
@@ -250,10 +251,13 @@ impl Shared {
                     );
                     entries.push(Chosen { index: next, proposal: Some(proposal.clone()) });
                     next = next.next();
+                    last = place;
                 }
                 place = place.next();
             }
-            let position = self.log.position(place.before());
+            // Where the last command stands, not behind what the engine has added: so a position is
+            // a function of the index, and whoever has applied that index has the place as well.
+            let position = self.log.position(last);
             out.send_at_once(Outbound::Log(Event::Chosen { entries, position }));
         }
         self.next = Some(next);
@@ -622,7 +626,11 @@ impl Peer {
         let commit = self.shared.commit;
         assert!(saved <= commit, "T3: {saved} becomes the base, and {commit} is committed");
         let log = &mut self.shared.log;
-        let through = log.place_of(below).before().min(saved);
+        if below <= log.base().index.next() {
+            return;
+        }
+        // Through a command, see `hand_over`.
+        let through = log.place_of(Index(below.0 - 1)).min(saved);
         if through > log.base_place() {
             log.compact(through);
             out.persist(self.shared.standing());

@@ -18,6 +18,7 @@ use quorate_stage::{Outlet, Role, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::LogClock,
     install::Reading,
     machine::{At, StateMachine},
     messages::{Answers, Message, Outcome, Placing, Request, Status, Submit},
@@ -88,7 +89,7 @@ pub enum Timer {
 /// What goes into the log, encoded once for all replicas.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Batch<C> {
-    /// Stamp of the proposer's clock.
+    /// Log time when it was proposed.
     pub(crate) time_ms: u64,
     /// Whether it is placed once only: see R4.
     pub(crate) once: bool,
@@ -131,7 +132,9 @@ pub struct RsmActor<M: StateMachine> {
     pub(crate) scopes: BTreeMap<u16, Sessions<M::Reply>>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) next: Index,
+    /// Log time at the last batch applied, and how it has gone on since.
     pub(crate) time_ms: u64,
+    pub(crate) clock: LogClock,
     queue: Queue<M>,
     /// Of the last batch, and of the last read barrier.
     last_seq: u64,
@@ -186,6 +189,7 @@ impl<M: StateMachine> RsmActor<M> {
             origins: Arc::default(),
             next: Index(1),
             time_ms: 0,
+            clock: LogClock::new(stage.node().uptime()),
             queue: VecDeque::new(),
             last_seq: 0,
             last_barrier: 0,
@@ -283,8 +287,7 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     fn encode(&self, requests: Vec<Request<M::Command>>, once: bool, stage: &Stage<Self>) -> Bytes {
-        // Never behind log time: a slow clock must not make a batch look stale.
-        let time_ms = stage.node().wall_ms().max(self.time_ms);
+        let time_ms = self.clock.now_ms(stage.node().uptime());
         let batch = Batch { time_ms, once, requests };
         let batch = rmp_serde::to_vec(&batch);
         batch.expect("commands are plain data, which always encodes").into()
@@ -337,6 +340,7 @@ impl<M: StateMachine> RsmActor<M> {
         };
         let Some(machine) = &mut self.machine else { return };
         self.time_ms = self.time_ms.max(batch.time_ms);
+        self.clock.learn(self.time_ms, stage.node().uptime());
         let stale = batch.time_ms + STALE_MS < self.time_ms;
         let at = At { index, time_ms: self.time_ms };
         let mine = id.node == self.node && id.life == self.life;

@@ -130,8 +130,8 @@ impl<M: StateMachine> RsmActor<M> {
             return;
         }
         if self.saving.take_if(|saving| saving.index == Index(id)).is_some() {
-            self.bytes_since_checkpoint = self.config.log_bytes_max;
-            self.checkpoint_if_due(stage);
+            // Whether it was due or asked for.
+            self.checkpoint_if(true, stage);
         } else if self.reading == Reading::File(Index(id)) {
             match self.machine {
                 None => self.list(stage),
@@ -156,6 +156,7 @@ impl<M: StateMachine> RsmActor<M> {
         let former = (former, std::mem::replace(&mut self.scopes, scopes));
         self.origins = origins;
         self.time_ms = time_ms;
+        self.clock.learn(time_ms, stage.node().uptime());
         self.next = position.index.next();
         self.position = position.clone();
         self.checkpointed = position;

@@ -53,6 +53,7 @@
 
 mod actor;
 mod checkpoint;
+mod clock;
 mod install;
 mod machine;
 mod messages;

@@ -12,7 +12,8 @@ use quorate_protocol::log::Index;
 pub struct At {
     /// Its place in the log. Several commands may share one.
     pub index: Index,
-    /// Log time in milliseconds since 1970, as stamped by who proposed; never goes back.
+    /// Log time in milliseconds, from any beginning, as stamped by who proposed; never goes back,
+    /// and never runs faster than time does.
     pub time_ms: u64,
 }
 

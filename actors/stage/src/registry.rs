@@ -13,6 +13,7 @@ use std::{
 
 use actix::Recipient;
 use quorate_protocol::{Name, NodeId};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{gate::Gate, performer::Crash, stats::Stats};
@@ -64,7 +65,8 @@ pub trait Observer: Send + Sync {
 }
 
 /// Where in an actor's life an injected crash strikes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CrashMode {
     /// Between two messages.
     Now,

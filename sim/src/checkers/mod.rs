@@ -164,7 +164,10 @@ impl Checkers {
         let Group { delivered, paxos, raft } = self.groups.entry(actor.group).or_default();
         if let Some(said) = said.downcast_ref::<acceptor::Outbound>() {
             match said {
-                acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer, quorum),
+                acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer),
+                acceptor::Outbound::Report(acceptor::Report::Voted { ballot, entries, .. }) => {
+                    paxos.on_vote(node, *ballot, entries, quorum)
+                }
                 _ => Ok(()),
             }
         } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_acceptor::{Acceptor, Answer, Ballot, Message, Round, Slot, Value};
+use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Slot, Value};
 use quorate_protocol::{
     NodeId,
     log::{Event, ProposalId},
@@ -31,18 +31,12 @@ struct Seen {
     recovers: bool,
 }
 
-/// A round of a ballot: what was proposed in it, and who holds it.
-#[derive(Default)]
-struct Asked {
-    entries: BTreeMap<Slot, Id>,
-    voters: BTreeSet<NodeId>,
-}
-
 #[derive(Default)]
 pub(super) struct Checker {
     said: BTreeMap<NodeId, Said>,
     seen: BTreeMap<NodeId, Seen>,
-    rounds: Window<(Ballot, Round), Asked>,
+    /// Who has said to have voted so.
+    voters: Window<(Slot, Ballot), BTreeSet<NodeId>>,
     proposed: Window<(Slot, Ballot), Id>,
     chosen: Window<Slot, (Id, Ballot)>,
     /// Every slot ever chosen lies below.
@@ -82,56 +76,73 @@ impl Checker {
         Ok(())
     }
 
-    pub(super) fn on_answer(&mut self, node: NodeId, answer: &Answer, quorum: usize) -> Checked {
-        let (ballot, round) = match answer {
-            Answer::Promise { ballot, .. } | Answer::Confirmed { ballot, .. } => (*ballot, None),
-            Answer::Accepted { ballot, round } => (*ballot, Some(*round)),
-            Answer::Forgotten { .. } | Answer::Nack { .. } | Answer::Promised { .. } => {
-                return Ok(());
-            }
+    pub(super) fn on_answer(&mut self, node: NodeId, answer: &Answer) -> Checked {
+        let (Answer::Promise { ballot, .. }
+        | Answer::Accepted { ballot, .. }
+        | Answer::Confirmed { ballot, .. }) = answer
+        else {
+            return Ok(());
         };
         let said = self.said.entry(node).or_default();
-        if ballot < said.promised {
+        if *ballot < said.promised {
             let text = format!("{node} says {answer}, and has promised {}", said.promised);
             return broken("promises-are-kept", text);
         }
         if !matches!(answer, Answer::Confirmed { .. }) {
             // Confirmed says that nothing higher is promised, and promises nothing.
-            said.promised = ballot;
+            said.promised = *ballot;
         }
-        let Some(round) = round else { return Ok(()) };
-        let asked = self.rounds.or_default((ballot, round));
-        for slot in asked.entries.keys() {
-            said.votes.insert(*slot, ballot);
-        }
-        if asked.voters.insert(node) && asked.voters.len() == quorum {
-            for (slot, value) in &asked.entries {
-                match self.chosen.get(slot) {
-                    Some((known, before)) if known != value => {
-                        let text = format!(
-                            "{} is chosen for slot {slot} in {ballot}, {} was in {before}",
-                            s(*value),
-                            s(*known)
-                        );
-                        return broken("one-value-per-slot", text);
-                    }
-                    _ => self.chosen.insert(*slot, (*value, ballot)),
-                }
-                self.bound = self.bound.max(slot.next());
+        Ok(())
+    }
+
+    pub(super) fn on_vote(
+        &mut self,
+        node: NodeId,
+        ballot: Ballot,
+        entries: &[Entry],
+        quorum: usize,
+    ) -> Checked {
+        for (slot, value) in entries {
+            let value = id(value);
+            self.said.entry(node).or_default().votes.insert(*slot, ballot);
+            if let Some(known) = self.proposed.get(&(*slot, ballot))
+                && *known != value
+            {
+                let text = format!(
+                    "{node} votes for {} at slot {slot} in {ballot}, proposed was {}",
+                    s(value),
+                    s(*known)
+                );
+                return broken("votes-are-for-proposals", text);
             }
+            let voters = self.voters.or_default((*slot, ballot));
+            if !voters.insert(node) || voters.len() != quorum {
+                continue;
+            }
+            match self.chosen.get(slot) {
+                Some((known, before)) if *known != value => {
+                    let text = format!(
+                        "{} is chosen for slot {slot} in {ballot}, {} was in {before}",
+                        s(value),
+                        s(*known)
+                    );
+                    return broken("one-value-per-slot", text);
+                }
+                Some(_) => {}
+                None => self.chosen.insert(*slot, (value, ballot)),
+            }
+            self.bound = self.bound.max(slot.next());
         }
         Ok(())
     }
 
     pub(super) fn on_proposal(&mut self, node: NodeId, message: &Message) -> Checked {
-        let Message::Accept { ballot, round, entries, .. } = message else { return Ok(()) };
+        let Message::Accept { ballot, entries, .. } = message else { return Ok(()) };
         if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
         }
-        let asked = self.rounds.or_default((*ballot, *round));
         for (slot, value) in entries {
             let value = id(value);
-            asked.entries.insert(*slot, value);
             match self.proposed.get(&(*slot, *ballot)) {
                 Some(known) if *known != value => {
                     let text = format!(
