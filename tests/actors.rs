@@ -1,5 +1,6 @@
 //! Every kind of actor, and whole servers, crashed again and again under load: nothing that was
-//! acknowledged is lost, nothing is applied twice, and all servers end with the same state.
+//! acknowledged is lost, nothing is applied twice, what clients have seen is linearizable, and all
+//! servers end with the same state.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use quorate_clerk::Outcome;
 use quorate_kvserver::{Op, Reply};
 use quorate_node::config::Engine;
 use quorate_protocol::{GroupId, Name, Role};
-use quorate_sim::{Client, Options, World, for_each_seed, run};
+use quorate_sim::{Client, Options, Record, Recorded, World, for_each_seed, run};
 use quorate_stage::{CrashMode, Node, Stats};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -48,7 +49,7 @@ fn check_tokens(value: &str, client: usize, sent: &Sent) {
 }
 
 /// None: the clerk crashed.
-async fn read(client: &Client) -> Option<String> {
+async fn read(client: &Recorded) -> Option<String> {
     match client.attempt(Op::Get { key: Bytes::from_static(KEY.as_bytes()) }).await? {
         Outcome::Done(Reply::Value(value)) => {
             let value = value.map(|found| found.value).unwrap_or_default();
@@ -59,7 +60,7 @@ async fn read(client: &Client) -> Option<String> {
 }
 
 /// Appends unique tokens, and reads now and then, until it is told to stop.
-async fn work(world: World, client: Client, me: usize, stop: Rc<Cell<bool>>) -> Sent {
+async fn work(world: World, client: Recorded, me: usize, stop: Rc<Cell<bool>>) -> Sent {
     let mut sent = Sent::new();
     while !stop.get() {
         let token = format!("{me}.{}", sent.len());
@@ -84,6 +85,7 @@ struct Load {
     stop: Rc<Cell<bool>>,
     clients: Vec<Client>,
     tasks: Vec<JoinHandle<Sent>>,
+    record: Record,
 }
 
 impl Load {
@@ -91,14 +93,17 @@ impl Load {
         let stop = Rc::new(Cell::new(false));
         let clients: Vec<Client> =
             (0..CLIENTS).map(|_| Client::new(world, world.shuffled())).collect();
+        let record = Record::new(world);
         let task = |(me, client): (usize, &Client)| {
-            tokio::task::spawn_local(work(world.clone(), client.clone(), me, stop.clone()))
+            let client = record.client(client.clone());
+            tokio::task::spawn_local(work(world.clone(), client, me, stop.clone()))
         };
         let tasks = clients.iter().enumerate().map(task).collect();
-        Load { stop, clients, tasks }
+        Load { stop, clients, tasks, record }
     }
 
-    /// Ends it, and checks that every server, asked by itself, has the same right value.
+    /// Ends it, and checks that every server, asked by itself, has the same right value, and that
+    /// all of it is linearizable.
     async fn end(self, world: &World) {
         // Nothing may be stuck: everybody gets something done after the last crash.
         world.sleep_ms(3000).await;
@@ -111,7 +116,7 @@ impl Load {
         }
         let mut first = None;
         for server in world.servers() {
-            let client = Client::new(world, vec![server]);
+            let client = self.record.client(Client::new(world, vec![server]));
             let value = timeout(Duration::from_secs(30), read(&client)).await;
             let value = value.expect("a server is stuck").expect("nobody crashes now");
             for (me, sent) in sent.iter().enumerate() {
@@ -121,6 +126,7 @@ impl Load {
             let first = first.get_or_insert_with(|| value.clone());
             assert_eq!(*first, value, "{server} has another value than the first server");
         }
+        self.record.check();
     }
 }
 

@@ -5,30 +5,33 @@
 //! which first bring a cluster into the state that the row begins with. Every row runs twice: with
 //! reads by barriers, and with reads through the log, as the labs describe them.
 
+mod labs;
+
 use std::{cell::Cell, rc::Rc};
 
+use labs::{Edition, Lab, check, value};
 use quorate_protocol::NodeId;
-use quorate_sim::{Client, Options, Partition, World, for_each_seed, run};
+use quorate_sim::{Options, Partition, Recorded, World, for_each_seed, run};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// A row: all its servers are up.
-fn kv(row: &str, servers: u32, test: impl AsyncFn(World)) {
+fn kv(row: &str, servers: u32, test: impl AsyncFn(Lab)) {
     for_each_seed(row, 3, |seed| {
         for reads_in_log in [false, true] {
             let options = Options { reads_in_log, ..Options::servers(servers) };
             run(seed, options, async |world| {
                 world.start_all(false);
-                test(world).await;
+                labs::judged(world, Edition::Sessions, &test).await;
             });
         }
     });
 }
 
 /// As `kv`, on a network that loses requests and answers.
-fn kv_unreliable(row: &str, servers: u32, test: impl AsyncFn(World)) {
-    kv(row, servers, async |world: World| {
-        world.net.set_unreliable(world.servers());
-        test(world).await;
+fn kv_unreliable(row: &str, servers: u32, test: impl AsyncFn(Lab)) {
+    kv(row, servers, async |lab: Lab| {
+        lab.world.net.set_unreliable(lab.world.servers());
+        test(lab).await;
     });
 }
 
@@ -40,20 +43,6 @@ fn node(i: usize) -> NodeId {
 /// The labs' way to write a partition.
 fn parts(sets: &[&[usize]]) -> Partition {
     sets.iter().map(|set| set.iter().map(|i| node(*i)).collect()).collect()
-}
-
-/// A clerk that knows all servers.
-fn full(world: &World) -> Client {
-    Client::new(world, world.servers())
-}
-
-/// Per server, a clerk that knows only it.
-fn pinned(world: &World) -> Vec<Client> {
-    world.servers().into_iter().map(|server| Client::new(world, vec![server])).collect()
-}
-
-async fn check(client: &Client, key: &str, expected: &str) {
-    assert_eq!(client.get(key).await, expected, "Get({key})");
 }
 
 fn chance(world: &World) -> String {
@@ -69,21 +58,21 @@ async fn join<T>(tasks: Vec<JoinHandle<T>>) {
 
 /// 20 rounds of 15 clients, each with one Put or Get of the same key; `servers_of` tells whom a
 /// client knows. After each round all servers give one value.
-async fn concurrent_clients(world: &World, servers_of: fn(&World) -> Vec<NodeId>) {
-    let pinned = pinned(world);
+async fn concurrent_clients(lab: &Lab, servers_of: fn(&World) -> Vec<NodeId>) {
+    let pinned = lab.pinned();
     for _ in 0..20 {
         let client = |_| {
-            let client = Client::new(world, servers_of(world));
-            let put = world.permille(500).then(|| chance(world));
-            world.spawn(async move {
+            let client = lab.clerk(servers_of(&lab.world));
+            let put = lab.world.permille(500).then(|| chance(&lab.world));
+            lab.world.spawn(async move {
                 match put {
-                    Some(value) => client.put("b", value).await,
+                    Some(value) => client.put("b", &value).await,
                     None => drop(client.get("b").await),
                 }
             })
         };
         join((0..15).map(client).collect()).await;
-        let first = pinned[0].get("b").await;
+        let first = value(&pinned[0], "b").await;
         for other in &pinned[1..] {
             check(other, "b", &first).await;
         }
@@ -93,8 +82,8 @@ async fn concurrent_clients(world: &World, servers_of: fn(&World) -> Vec<NodeId>
 /// Basic put/append/get.
 #[test]
 fn kv_01_basic_put_append_get() {
-    kv("KV-01", 3, async |world| {
-        let (client, pinned) = (full(&world), pinned(&world));
+    kv("KV-01", 3, async |lab| {
+        let (client, pinned) = (lab.full(), lab.pinned());
         client.append("app", "x").await;
         client.append("app", "y").await;
         check(&client, "app", "xy").await;
@@ -111,15 +100,15 @@ fn kv_01_basic_put_append_get() {
 /// Concurrent clients: each knows one server, drawn at random.
 #[test]
 fn kv_02_concurrent_clients() {
-    kv("KV-02", 3, async |world| {
-        concurrent_clients(&world, |world| vec![node(world.below(3) as usize)]).await;
+    kv("KV-02", 3, async |lab| {
+        concurrent_clients(&lab, |world| vec![node(world.below(3) as usize)]).await;
     });
 }
 
 /// No partition: put by 0, put by 2, get by 3.
-async fn no_partition(world: &World) -> Vec<Client> {
-    let pinned = pinned(world);
-    world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
+async fn no_partition(lab: &Lab) -> Vec<Recorded> {
+    let pinned = lab.pinned();
+    lab.world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
     pinned[0].put("1", "12").await;
     pinned[2].put("1", "13").await;
     check(&pinned[3], "1", "13").await;
@@ -127,23 +116,21 @@ async fn no_partition(world: &World) -> Vec<Client> {
 }
 
 /// Progress in majority: put by 2, get by 4.
-async fn progress_in_majority(world: &World) -> Vec<Client> {
-    let pinned = no_partition(world).await;
-    world.net.partition(parts(&[&[2, 3, 4], &[0, 1]]));
+async fn progress_in_majority(lab: &Lab) -> Vec<Recorded> {
+    let pinned = no_partition(lab).await;
+    lab.world.net.partition(parts(&[&[2, 3, 4], &[0, 1]]));
     pinned[2].put("1", "14").await;
     check(&pinned[4], "1", "14").await;
     pinned
 }
 
 /// No progress in minority; the Put and the Get that hang.
-async fn no_progress_in_minority(
-    world: &World,
-) -> (Vec<Client>, JoinHandle<()>, JoinHandle<String>) {
-    let pinned = progress_in_majority(world).await;
+async fn no_progress_in_minority(lab: &Lab) -> (Vec<Recorded>, JoinHandle<()>, JoinHandle<String>) {
+    let pinned = progress_in_majority(lab).await;
     let (client0, client1) = (pinned[0].clone(), pinned[1].clone());
-    let put = world.spawn(async move { client0.put("1", "15").await });
-    let get = world.spawn(async move { client1.get("1").await });
-    world.sleep_ms(1000).await;
+    let put = lab.world.spawn(async move { client0.put("1", "15").await });
+    let get = lab.world.spawn(async move { value(&client1, "1").await });
+    lab.world.sleep_ms(1000).await;
     assert!(!put.is_finished(), "a Put was carried out by a minority");
     assert!(!get.is_finished(), "a Get was carried out by a minority");
     check(&pinned[4], "1", "14").await;
@@ -156,34 +143,34 @@ async fn no_progress_in_minority(
 /// No partition.
 #[test]
 fn kv_04_no_partition() {
-    kv("KV-04", 5, async |world| drop(no_partition(&world).await));
+    kv("KV-04", 5, async |lab| drop(no_partition(&lab).await));
 }
 
 /// Progress in majority.
 #[test]
 fn kv_05_progress_in_majority() {
-    kv("KV-05", 5, async |world| drop(progress_in_majority(&world).await));
+    kv("KV-05", 5, async |lab| drop(progress_in_majority(&lab).await));
 }
 
 /// No progress in minority.
 #[test]
 fn kv_06_no_progress_in_minority() {
-    kv("KV-06", 5, async |world| drop(no_progress_in_minority(&world).await));
+    kv("KV-06", 5, async |lab| drop(no_progress_in_minority(&lab).await));
 }
 
 /// Completion after heal: the Put within 3 s, and the Get within 10 s of its own turn.
 #[test]
 fn kv_07_completion_after_heal() {
-    kv("KV-07", 5, async |world| {
-        let (pinned, put, mut get) = no_progress_in_minority(&world).await;
-        world.net.partition(parts(&[&[0, 2, 3, 4], &[1]]));
+    kv("KV-07", 5, async |lab| {
+        let (pinned, put, mut get) = no_progress_in_minority(&lab).await;
+        lab.world.net.partition(parts(&[&[0, 2, 3, 4], &[1]]));
         let put = timeout(std::time::Duration::from_secs(3), put).await;
         put.expect("the Put completes within 3 s").expect("and succeeds");
         assert!(!get.is_finished(), "a Get was carried out by a minority");
         check(&pinned[4], "1", "15").await;
         check(&pinned[0], "1", "15").await;
         assert!(!get.is_finished(), "a Get was carried out by a minority");
-        world.net.partition(parts(&[&[0, 1, 2], &[3, 4]]));
+        lab.world.net.partition(parts(&[&[0, 1, 2], &[3, 4]]));
         let got = timeout(std::time::Duration::from_secs(10), &mut get).await;
         let got = got.expect("the Get completes within 10 s").expect("and succeeds");
         assert_eq!(got, "15");
@@ -194,8 +181,8 @@ fn kv_07_completion_after_heal() {
 /// Basic put/get, unreliable.
 #[test]
 fn kv_08_basic_put_get_unreliable() {
-    kv_unreliable("KV-08", 3, async |world| {
-        let (client, pinned) = (full(&world), pinned(&world));
+    kv_unreliable("KV-08", 3, async |lab| {
+        let (client, pinned) = (lab.full(), lab.pinned());
         client.put("a", "aa").await;
         check(&client, "a", "aa").await;
         pinned[1].put("a", "aaa").await;
@@ -208,13 +195,13 @@ fn kv_08_basic_put_get_unreliable() {
 /// Sequence of puts, unreliable: each client sees its own appends, once each.
 #[test]
 fn kv_09_sequence_of_puts_unreliable() {
-    kv_unreliable("KV-09", 3, async |world| {
+    kv_unreliable("KV-09", 3, async |lab| {
         for _ in 0..6 {
             let client = |me: usize| {
-                let (world, client) = (world.clone(), Client::new(&world, world.shuffled()));
+                let (world, client) = (lab.world.clone(), lab.shuffled());
                 let key = me.to_string();
                 let work = async move {
-                    let before = client.get(&key).await;
+                    let before = value(&client, &key).await;
                     for value in ["0", "1", "2"] {
                         client.append(&key, value).await;
                     }
@@ -227,7 +214,7 @@ fn kv_09_sequence_of_puts_unreliable() {
             };
             join((0..5).map(client).collect()).await;
         }
-        let client = full(&world);
+        let client = lab.full();
         for me in 0..5 {
             check(&client, &me.to_string(), &"012".repeat(6)).await;
         }
@@ -237,8 +224,8 @@ fn kv_09_sequence_of_puts_unreliable() {
 /// Concurrent clients, unreliable: each knows all servers, in an order of its own.
 #[test]
 fn kv_10_concurrent_clients_unreliable() {
-    kv_unreliable("KV-10", 3, async |world| {
-        concurrent_clients(&world, World::shuffled).await;
+    kv_unreliable("KV-10", 3, async |lab| {
+        concurrent_clients(&lab, World::shuffled).await;
     });
 }
 
@@ -262,18 +249,18 @@ fn check_elements(value: &str, clients: usize, counts: impl Fn(usize) -> usize) 
 /// Concurrent Append to same key, unreliable.
 #[test]
 fn kv_11_concurrent_append_unreliable() {
-    kv_unreliable("KV-11", 3, async |world| {
+    kv_unreliable("KV-11", 3, async |lab| {
         let client = |me: usize| {
-            let client = Client::new(&world, world.shuffled());
-            world.spawn(async move {
+            let client = lab.shuffled();
+            lab.world.spawn(async move {
                 for n in 0..5 {
                     client.append("k", &format!("x {me} {n} y")).await;
                 }
             })
         };
         join((0..5).map(client).collect()).await;
-        let pinned = pinned(&world);
-        let value = pinned[0].get("k").await;
+        let pinned = lab.pinned();
+        let value = value(&pinned[0], "k").await;
         check_elements(&value, 5, |_| 5);
         check(&pinned[1], "k", &value).await;
         check(&pinned[2], "k", &value).await;
@@ -283,22 +270,22 @@ fn kv_11_concurrent_append_unreliable() {
 /// Tolerates holes in paxos sequence: a minority is cut off with requests under way.
 #[test]
 fn kv_12_tolerates_holes() {
-    kv("KV-12", 5, async |world| {
+    kv("KV-12", 5, async |lab| {
         for _ in 0..5 {
-            world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
-            let second = Client::new(&world, vec![node(2)]);
+            lab.world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
+            let second = lab.clerk(vec![node(2)]);
             second.put("q", "q").await;
             let stop = Rc::new(Cell::new(false));
             let client = |me: usize| {
-                let (world, stop, pinned) = (world.clone(), stop.clone(), pinned(&world));
+                let (world, stop, pinned) = (lab.world.clone(), stop.clone(), lab.pinned());
                 let work = async move {
                     let (key, mut last) = (me.to_string(), String::new());
-                    pinned[0].put(&key, last.clone()).await;
+                    pinned[0].put(&key, &last).await;
                     while !stop.get() {
                         let client = &pinned[world.below(2) as usize];
                         if world.permille(500) {
                             last = chance(&world);
-                            client.put(&key, last.clone()).await;
+                            client.put(&key, &last).await;
                         } else {
                             check(client, &key, &last).await;
                         }
@@ -307,12 +294,12 @@ fn kv_12_tolerates_holes() {
                 tokio::task::spawn_local(work)
             };
             let clients: Vec<JoinHandle<()>> = (0..10).map(client).collect();
-            world.sleep_ms(3000).await;
-            world.net.partition(parts(&[&[2, 3, 4], &[0, 1]]));
+            lab.world.sleep_ms(3000).await;
+            lab.world.net.partition(parts(&[&[2, 3, 4], &[0, 1]]));
             check(&second, "q", "q").await;
             second.put("q", "qq").await;
             check(&second, "q", "qq").await;
-            world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
+            lab.world.net.partition(parts(&[&[0, 1, 2, 3, 4]]));
             stop.set(true);
             join(clients).await;
             check(&second, "q", "qq").await;
@@ -323,10 +310,10 @@ fn kv_12_tolerates_holes() {
 /// Many clients, changing partitions.
 #[test]
 fn kv_13_many_clients_changing_partitions() {
-    kv_unreliable("KV-13", 5, async |world| {
+    kv_unreliable("KV-13", 5, async |lab| {
         let stop = Rc::new(Cell::new(false));
         let partitioner = {
-            let (world, stop) = (world.clone(), stop.clone());
+            let (world, stop) = (lab.world.clone(), stop.clone());
             async move {
                 while !stop.get() {
                     world.net.partition(world.random_partition());
@@ -334,13 +321,13 @@ fn kv_13_many_clients_changing_partitions() {
                 }
             }
         };
-        let partitioner = world.spawn(partitioner);
+        let partitioner = lab.world.spawn(partitioner);
         let client = |me: usize| {
-            let (world, stop) = (world.clone(), stop.clone());
-            let client = Client::new(&world, world.shuffled());
+            let (world, stop) = (lab.world.clone(), stop.clone());
+            let client = lab.shuffled();
             let work = async move {
                 let (key, mut last) = (me.to_string(), String::new());
-                client.put(&key, last.clone()).await;
+                client.put(&key, &last).await;
                 let mut operations = 1;
                 while !stop.get() {
                     operations += 1;
@@ -357,10 +344,10 @@ fn kv_13_many_clients_changing_partitions() {
             tokio::task::spawn_local(work)
         };
         let clients: Vec<JoinHandle<u64>> = (0..10).map(client).collect();
-        world.sleep_ms(20_000).await;
+        lab.world.sleep_ms(20_000).await;
         stop.set(true);
         partitioner.await.expect("it ends");
-        world.net.heal();
+        lab.world.net.heal();
         let mut operations = 0;
         for client in clients {
             operations += client.await.expect("a client of this row failed");

@@ -7,11 +7,13 @@
 //! that has just started may hold more (it has voted for what it has yet to apply), or twenty clerks
 //! fill a single entry with so much.
 
+mod labs;
+
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use quorate_protocol::NodeId;
-use quorate_sim::{Client, Record, Recorded, World, generic::Row, rows};
-use tokio::{task::JoinHandle, time::timeout};
+use labs::{Edition, Lab, check, one_partition, snapshot_rpc, value};
+use quorate_sim::{Recorded, World, generic::Row, rows};
+use tokio::task::JoinHandle;
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 3B.
 const MAXRAFTSTATE: u64 = 1000;
@@ -19,15 +21,10 @@ const MAXRAFTSTATE: u64 = 1000;
 const KEYS: u64 = 15;
 /// How long an iteration lasts.
 const WORK: Duration = Duration::from_secs(5);
-const SECOND: Duration = Duration::from_secs(1);
 
-/// A clerk that knows all servers, in an order of its own.
-fn full(world: &World) -> Client {
-    Client::new(world, world.shuffled())
-}
-
-async fn check(client: &Client, key: &str, expected: &str) {
-    assert_eq!(client.get(key).await, expected, "Get({key})");
+/// Runs a row of these editions.
+fn row(row: Row, test: impl AsyncFn(Lab)) {
+    labs::row(row, Edition::Sessions, test);
 }
 
 fn token(clerk: usize, n: u64) -> String {
@@ -48,7 +45,7 @@ fn check_tokens(value: &str, clerk: usize, count: u64) {
 
 /// One clerk with a key of its own: appends, or gets and compares, until it is told to stop. Gives
 /// the number of its tokens.
-async fn clerk(world: World, me: usize, client: Client, stop: Rc<Cell<bool>>) -> u64 {
+async fn clerk(world: World, me: usize, client: Recorded, stop: Rc<Cell<bool>>) -> u64 {
     let (key, mut count, mut expected) = (me.to_string(), 0, String::new());
     client.put(&key, "").await;
     while !stop.get() {
@@ -65,20 +62,20 @@ async fn clerk(world: World, me: usize, client: Client, stop: Rc<Cell<bool>>) ->
 }
 
 /// The common scenario, three iterations of it.
-fn generic(row: Row) {
-    row.run(async |world| {
-        let judge = full(&world);
+fn generic(generic: Row) {
+    row(generic, async |lab| {
+        let judge = lab.shuffled();
         for _ in 0..3 {
-            let work = |me, stop| clerk(world.clone(), me, full(&world), stop);
-            let counts = row.iterate(&world, WORK, work).await;
+            let work = |me, stop| clerk(lab.world.clone(), me, lab.shuffled(), stop);
+            let counts = generic.iterate(&lab.world, WORK, work).await;
             for (me, count) in counts.into_iter().enumerate() {
                 assert!(count > 0, "clerk {me} has never got anything done");
-                let value = judge.get(&me.to_string()).await;
+                let value = value(&judge, &me.to_string()).await;
                 check_tokens(&value, me, count);
                 let length: usize = (0..count).map(|n| token(me, n).len()).sum();
                 assert_eq!(value.len(), length, "something else is in `{value}`");
             }
-            row.check_sizes(&world).await;
+            generic.check_sizes(&lab.world).await;
         }
     });
 }
@@ -98,19 +95,17 @@ async fn random_clerk(world: World, me: usize, client: Recorded, stop: Rc<Cell<b
     }
 }
 
-/// The common scenario with random keys; the whole history is judged at the end.
-fn linearizable(row: Row) {
-    row.run(async |world| {
-        let record = Record::new(&world);
+/// The common scenario with random keys.
+fn linearizable(linearizable: Row) {
+    row(linearizable, async |lab| {
         for iteration in 0..3 {
             let work = |i, stop| {
-                let me = iteration * row.clerks + i;
-                random_clerk(world.clone(), me, record.client(full(&world)), stop)
+                let me = iteration * linearizable.clerks + i;
+                random_clerk(lab.world.clone(), me, lab.shuffled(), stop)
             };
-            row.iterate(&world, WORK, work).await;
-            row.check_sizes(&world).await;
+            linearizable.iterate(&lab.world, WORK, work).await;
+            linearizable.check_sizes(&lab.world).await;
         }
-        record.check();
     });
 }
 
@@ -180,13 +175,13 @@ rows! {
 #[test]
 fn test_unreliable_one_key_3a() {
     let name = "TestUnreliableOneKey3A";
-    let row = Row { name, servers: 3, is_unreliable: true, ..Row::default() };
-    row.run(async |world| {
-        let all = full(&world);
+    let one_key = Row { name, servers: 3, is_unreliable: true, ..Row::default() };
+    row(one_key, async |lab| {
+        let all = lab.shuffled();
         all.put("k", "").await;
         let work = |me| {
-            let client = full(&world);
-            world.spawn(async move {
+            let client = lab.shuffled();
+            lab.world.spawn(async move {
                 for n in 0..10 {
                     client.append("k", &token(me, n)).await;
                 }
@@ -196,55 +191,22 @@ fn test_unreliable_one_key_3a() {
         for clerk in clerks {
             clerk.await.expect("a client of this row failed");
         }
-        let value = all.get("k").await;
+        let value = value(&all, "k").await;
         let mut length = 0;
         for me in 0..5 {
             check_tokens(&value, me, 10);
             length += (0..10).map(|n| token(me, n).len()).sum::<usize>();
         }
         assert_eq!(value.len(), length, "something else is in `{value}`");
-        row.check_sizes(&world).await;
+        one_key.check_sizes(&lab.world).await;
     });
 }
 
-/// Progress in majority; no progress in minority; completion after heal: the Put within 3 s of the
-/// second that the labs wait, and the Get too (the labs wait for it in name only).
+/// Progress in majority; no progress in minority; completion after heal.
 #[test]
 fn test_one_partition_3a() {
     let row = Row { name: "TestOnePartition3A", servers: 5, ..Row::default() };
-    row.run(async |world| {
-        let all = full(&world);
-        all.put("1", "13").await;
-        let leader = world.leader().await.expect("somebody has carried out the Put");
-        let mut rest = world.servers();
-        rest.retain(|node| *node != leader);
-        let minority = vec![leader, rest.remove(0)];
-        world.net.partition(vec![minority.clone(), rest.clone()]);
-        let majority = Client::new(&world, rest);
-        majority.put("1", "14").await;
-        check(&majority, "1", "14").await;
-
-        let (a, b) = [(); 2].map(|()| Client::new(&world, minority.clone())).into();
-        let put: JoinHandle<()> = world.spawn(async move { a.put("1", "15").await });
-        let get = world.spawn(async move { b.get("1").await });
-        world.sleep_ms(1000).await;
-        assert!(!put.is_finished(), "a Put was carried out by a minority");
-        assert!(!get.is_finished(), "a Get was carried out by a minority");
-        check(&majority, "1", "14").await;
-        majority.put("1", "16").await;
-        check(&majority, "1", "16").await;
-        assert!(!put.is_finished() && !get.is_finished());
-
-        world.net.heal();
-        world.sleep_ms(1000).await;
-        let put = timeout(3 * SECOND, put).await.expect("the Put completes within 1 s + 3 s");
-        put.expect("and succeeds");
-        let got = timeout(3 * SECOND, get).await.expect("the Get completes within 1 s + 3 s");
-        let got = got.expect("and succeeds");
-        assert!(got == "16" || got == "15", "the Get was answered {got}");
-        check(&all, "1", "15").await;
-        row.check_sizes(&world).await;
-    });
+    one_partition(row, Edition::Sessions);
 }
 
 /// A server that lagged behind catches up by a snapshot.
@@ -253,41 +215,7 @@ fn test_snapshot_rpc_3b() {
     let maxraftstate = Some(MAXRAFTSTATE);
     let name = "TestSnapshotRPC3B";
     let row = Row { name, servers: 3, maxraftstate, is_strict: true, ..Row::default() };
-    row.run(async |world| {
-        let nodes: Vec<NodeId> = world.servers();
-        let pair = |a: usize, b: usize| vec![nodes[a], nodes[b]];
-        let all = full(&world);
-        all.put("a", "A").await;
-        check(&all, "a", "A").await;
-
-        world.net.partition(vec![pair(0, 1), vec![nodes[2]]]);
-        let client = Client::new(&world, pair(0, 1));
-        for i in 0..50 {
-            client.put(&i.to_string(), i.to_string()).await;
-        }
-        world.sleep_ms(1000).await;
-        client.put("b", "B").await;
-        // The majority has thrown away most of its log.
-        row.check_sizes(&world).await;
-
-        // A majority that needs the server that lagged.
-        world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
-        let client = Client::new(&world, pair(0, 2));
-        client.put("c", "C").await;
-        client.put("d", "D").await;
-        for (key, value) in [("a", "A"), ("b", "B"), ("1", "1"), ("49", "49")] {
-            check(&client, key, value).await;
-        }
-        // It serves by itself, too.
-        check(&Client::new(&world, vec![nodes[2]]), "49", "49").await;
-
-        world.net.heal();
-        all.put("e", "E").await;
-        for (key, value) in [("c", "C"), ("e", "E"), ("1", "1")] {
-            check(&all, key, value).await;
-        }
-        row.check_sizes(&world).await;
-    });
+    snapshot_rpc(row, Edition::Sessions);
 }
 
 /// Snapshot size is reasonable, what is remembered of clients included.
@@ -295,38 +223,29 @@ fn test_snapshot_rpc_3b() {
 fn test_snapshot_size_3b() {
     let maxraftstate = Some(MAXRAFTSTATE);
     let name = "TestSnapshotSize3B";
-    let row = Row { name, servers: 3, maxraftstate, is_strict: true, ..Row::default() };
-    row.run(async |world| {
-        let client = full(&world);
+    let size = Row { name, servers: 3, maxraftstate, is_strict: true, ..Row::default() };
+    row(size, async |lab| {
+        let client = lab.shuffled();
         for _ in 0..200 {
             client.put("x", "0").await;
             check(&client, "x", "0").await;
             client.put("x", "1").await;
             check(&client, "x", "1").await;
         }
-        row.check_sizes(&world).await;
-        let size = world.snapshot_size();
+        size.check_sizes(&lab.world).await;
+        let size = lab.world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });
 }
 
-/// 1000 Appends, one after the other: no slower than 30 a second, none above half a second.
+/// 1000 Appends, one after the other.
 fn speed(name: &'static str, maxraftstate: Option<u64>) {
-    let row = Row { name, servers: 3, maxraftstate, ..Row::default() };
-    row.run(async |world| {
-        let client = full(&world);
-        check(&client, "x", "").await;
-        let began = world.elapsed();
-        for n in 0..1000 {
-            let asked = world.elapsed();
-            client.append("x", &token(0, n)).await;
-            let took = world.elapsed() - asked;
-            assert!(took < Duration::from_millis(500), "{took:?} for Append {n}");
-        }
-        let mean = (world.elapsed() - began) / 1000;
-        assert!(mean <= Duration::from_micros(33_300), "{mean:?} for an Append");
-        check_tokens(&client.get("x").await, 0, 1000);
-        row.check_sizes(&world).await;
+    let speed = Row { name, servers: 3, maxraftstate, ..Row::default() };
+    row(speed, async |lab| {
+        let append = async |clerk: &Recorded, n| clerk.append("x", &token(0, n)).await;
+        let clerk = labs::speed(&lab, append).await;
+        check_tokens(&value(&clerk, "x").await, 0, 1000);
+        speed.check_sizes(&lab.world).await;
     });
 }
 

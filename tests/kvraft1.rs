@@ -3,11 +3,12 @@
 //! Clerks keep no session: they get, and put at a version, and hear ErrMaybe when a Put had to be
 //! sent again and met another version.
 
+mod labs;
+
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use quorate_protocol::NodeId;
-use quorate_sim::{Client, PutError, Record, Recorded, World, generic::Row, rows};
-use tokio::{task::JoinHandle, time::timeout};
+use labs::{Edition, Lab, check_at, one_partition, snapshot_rpc};
+use quorate_sim::{PutError, Recorded, World, generic::Row, rows};
 
 /// Bytes of log at which a snapshot is due, in the rows of Lab 4C.
 const MAXRAFTSTATE: u64 = 1000;
@@ -15,9 +16,9 @@ const MAXRAFTSTATE: u64 = 1000;
 const KEYS: u64 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A clerk that knows all servers.
-fn full(world: &World) -> Client {
-    Client::sessionless(world, world.servers())
+/// Runs a row of this edition.
+fn row(row: Row, test: impl AsyncFn(Lab)) {
+    labs::row(row, Edition::Versions, test);
 }
 
 /// What a clerk's Puts came to.
@@ -54,32 +55,30 @@ async fn clerk(world: World, row: Row, me: usize, client: Recorded, stop: Rc<Cel
 }
 
 /// The common scenario, three iterations of it.
-fn generic(row: Row) {
-    row.run(async |world| {
-        let record = Record::new(&world);
-        let judge = full(&world);
-        let is_exact = !row.is_unreliable && !row.has_restarts && !row.has_partitions;
+fn generic(generic: Row) {
+    row(generic, async |lab| {
+        let judge = lab.full();
+        let is_exact = !generic.is_unreliable && !generic.has_restarts && !generic.has_partitions;
         let mut sum = Puts::default();
         for iteration in 0..3 {
             let work = |i, stop| {
-                let me = iteration * row.clerks + i;
-                clerk(world.clone(), row, me, record.client(full(&world)), stop)
+                let me = iteration * generic.clerks + i;
+                clerk(lab.world.clone(), generic, me, lab.full(), stop)
             };
-            for puts in row.iterate(&world, SECOND, work).await {
+            for puts in generic.iterate(&lab.world, SECOND, work).await {
                 sum.ok += puts.ok;
                 sum.maybe += puts.maybe;
             }
-            if !row.has_random_keys {
-                let version = judge.get_versioned("k0").await.map_or(0, |found| found.version.0);
+            if !generic.has_random_keys {
+                let version = judge.get("k0").await.map_or(0, |found| found.version.0);
                 let most = sum.ok + sum.maybe;
                 assert!(version >= sum.ok && version <= most, "{version}: {} to {most}", sum.ok);
                 // Where nothing is lost nothing is sent again.
                 assert!(!is_exact || sum.maybe == 0, "{} ErrMaybe for nothing", sum.maybe);
             }
-            row.check_sizes(&world).await;
+            generic.check_sizes(&lab.world).await;
         }
         assert!(sum.ok > 0, "nothing was ever carried out");
-        record.check();
     });
 }
 
@@ -140,31 +139,17 @@ rows! {
         [is_unreliable, has_restarts, has_partitions, has_random_keys], Some(MAXRAFTSTATE);
 }
 
-/// Get(key) has this value, at this version.
-async fn check(client: &Client, key: &str, value: &str, version: u64) {
-    let found = client.get_versioned(key).await;
-    let found = found.map(|found| (found.value, found.version.0));
-    assert_eq!(found, Some((value.to_string().into(), version)), "Get({key})");
-}
-
-/// 1000 Puts, one after the other: no slower than 30 a second, none above half a second.
+/// 1000 Puts, one after the other.
 fn speed(name: &'static str, maxraftstate: Option<u64>) {
-    let row = Row { name, clerks: 1, servers: 3, maxraftstate, ..Row::default() };
-    row.run(async |world| {
-        let client = full(&world);
-        assert!(client.get_versioned("x").await.is_none());
-        let began = world.elapsed();
-        for version in 0..1000 {
-            let asked = world.elapsed();
-            let put = client.put_at("x", &format!("x 0 {version} y"), version).await;
+    let speed = Row { name, servers: 3, maxraftstate, ..Row::default() };
+    row(speed, async |lab| {
+        let put = async |clerk: &Recorded, version| {
+            let put = clerk.put_at("x", &format!("x 0 {version} y"), version).await;
             assert_eq!(put, Ok(()), "version {version}");
-            let took = world.elapsed() - asked;
-            assert!(took < Duration::from_millis(500), "{took:?} for version {version}");
-        }
-        let mean = (world.elapsed() - began) / 1000;
-        assert!(mean <= Duration::from_micros(33_300), "{mean:?} for a Put");
-        check(&client, "x", "x 0 999 y", 1000).await;
-        row.check_sizes(&world).await;
+        };
+        let clerk = labs::speed(&lab, put).await;
+        check_at(&clerk, "x", "x 0 999 y", Some(1000)).await;
+        speed.check_sizes(&lab.world).await;
     });
 }
 
@@ -180,45 +165,11 @@ fn test_speed_4c() {
     speed("TestSpeed4C", Some(MAXRAFTSTATE));
 }
 
-/// Progress in majority; no progress in minority; completion after heal: the Put within 3 s of the
-/// second that the labs wait, and the Get too (the labs wait for it in name only).
+/// Progress in majority; no progress in minority; completion after heal.
 #[test]
 fn test_one_partition_4b() {
     let row = Row { name: "TestOnePartition4B", servers: 5, is_unreliable: true, ..Row::default() };
-    row.run(async |world| {
-        let all = full(&world);
-        let first = all.put_at_least_once("1", "13", 0).await;
-        let leader = world.leader().await.expect("somebody has carried out the Put");
-        let mut rest = world.servers();
-        rest.retain(|node| *node != leader);
-        let minority = vec![leader, rest.remove(0)];
-        world.net.partition(vec![minority.clone(), rest.clone()]);
-        let majority = Client::sessionless(&world, rest);
-        let second = majority.put_at_least_once("1", "14", first).await;
-        check(&majority, "1", "14", second).await;
-
-        let (a, b) = [(); 2].map(|()| Client::sessionless(&world, minority.clone())).into();
-        let put: JoinHandle<u64> =
-            world.spawn(async move { a.put_at_least_once("1", "15", second).await });
-        let get = world.spawn(async move { b.get("1").await });
-        world.sleep_ms(1000).await;
-        assert!(!put.is_finished(), "a Put was carried out by a minority");
-        assert!(!get.is_finished(), "a Get was carried out by a minority");
-        check(&majority, "1", "14", second).await;
-        let third = majority.put_at_least_once("1", "16", second).await;
-        check(&majority, "1", "16", third).await;
-        assert!(!put.is_finished() && !get.is_finished());
-
-        world.net.heal();
-        world.sleep_ms(1000).await;
-        let last = timeout(3 * SECOND, put).await.expect("the Put completes within 1 s + 3 s");
-        let last = last.expect("and succeeds");
-        let got = timeout(3 * SECOND, get).await.expect("the Get completes within 1 s + 3 s");
-        let got = got.expect("and succeeds");
-        assert!(got == "16" || got == "15", "the Get was answered {got:?}");
-        check(&all, "1", "15", last).await;
-        row.check_sizes(&world).await;
-    });
+    one_partition(row, Edition::Versions);
 }
 
 /// A server that lagged behind catches up by a snapshot.
@@ -226,59 +177,24 @@ fn test_one_partition_4b() {
 fn test_snapshot_rpc_4c() {
     let maxraftstate = Some(MAXRAFTSTATE);
     let row = Row { name: "TestSnapshotRPC4C", servers: 3, maxraftstate, ..Row::default() };
-    row.run(async |world| {
-        let nodes: Vec<NodeId> = world.servers();
-        let pair = |a: usize, b: usize| vec![nodes[a], nodes[b]];
-        let to = |servers| Client::sessionless(&world, servers);
-        let all = full(&world);
-        assert_eq!(all.put_at("a", "A", 0).await, Ok(()));
-        check(&all, "a", "A", 1).await;
-
-        world.net.partition(vec![pair(0, 1), vec![nodes[2]]]);
-        let client = to(pair(0, 1));
-        for i in 0..50 {
-            client.put_at_least_once(&i.to_string(), &i.to_string(), 0).await;
-        }
-        world.sleep_ms(1000).await;
-        client.put_at_least_once("b", "B", 0).await;
-        // The majority has thrown away most of its log.
-        row.check_sizes(&world).await;
-
-        // A majority that needs the server that lagged.
-        world.net.partition(vec![pair(0, 2), vec![nodes[1]]]);
-        let client = to(pair(0, 2));
-        client.put_at_least_once("c", "C", 0).await;
-        client.put_at_least_once("d", "D", 0).await;
-        for (key, value) in [("a", "A"), ("b", "B"), ("1", "1"), ("49", "49")] {
-            check(&client, key, value, 1).await;
-        }
-        // It serves by itself, too.
-        check(&to(vec![nodes[2]]), "49", "49", 1).await;
-
-        world.net.heal();
-        all.put_at_least_once("e", "E", 0).await;
-        for (key, value) in [("c", "C"), ("d", "D"), ("e", "E"), ("1", "1")] {
-            check(&all, key, value, 1).await;
-        }
-        row.check_sizes(&world).await;
-    });
+    snapshot_rpc(row, Edition::Versions);
 }
 
 /// Snapshot size is reasonable.
 #[test]
 fn test_snapshot_size_4c() {
     let maxraftstate = Some(MAXRAFTSTATE);
-    let row = Row { name: "TestSnapshotSize4C", servers: 3, maxraftstate, ..Row::default() };
-    row.run(async |world| {
-        let client = full(&world);
+    let size = Row { name: "TestSnapshotSize4C", servers: 3, maxraftstate, ..Row::default() };
+    row(size, async |lab| {
+        let client = lab.full();
         for version in (0..400).step_by(2) {
             assert_eq!(client.put_at("x", "0", version).await, Ok(()));
-            check(&client, "x", "0", version + 1).await;
+            check_at(&client, "x", "0", Some(version + 1)).await;
             assert_eq!(client.put_at("x", "1", version + 1).await, Ok(()));
-            check(&client, "x", "1", version + 2).await;
+            check_at(&client, "x", "1", Some(version + 2)).await;
         }
-        row.check_sizes(&world).await;
-        let size = world.snapshot_size();
+        size.check_sizes(&lab.world).await;
+        let size = lab.world.snapshot_size();
         assert!(size > 0 && size <= 500, "{size} bytes of snapshot");
     });
 }

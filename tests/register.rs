@@ -1,30 +1,30 @@
 //! The versioned register on a single server: 6.5840 2026, Lab 2, one test per row, with every
 //! engine; and locks that are built on it. (The row that measures memory is in tests/memory.rs.)
 
+mod labs;
+
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use quorate_sim::{Client, PutError, Record, World, generic::Row};
+use labs::{Edition, Lab};
+use quorate_sim::{PutError, Recorded, World, generic::Row};
 
 /// A row with one server.
-fn row(name: &'static str, is_unreliable: bool, test: impl AsyncFn(World)) {
-    Row { name, servers: 1, is_unreliable, ..Row::default() }.run(test);
-}
-
-fn clerk(world: &World) -> Client {
-    Client::sessionless(world, world.servers())
+fn row(name: &'static str, is_unreliable: bool, test: impl AsyncFn(Lab)) {
+    let row = Row { name, servers: 1, is_unreliable, ..Row::default() };
+    labs::row(row, Edition::Versions, test);
 }
 
 /// The stored value and version.
-async fn get(client: &Client, key: &str) -> Option<(String, u64)> {
-    let found = client.get_versioned(key).await?;
+async fn get(client: &Recorded, key: &str) -> Option<(String, u64)> {
+    let found = client.get(key).await?;
     Some((String::from_utf8_lossy(&found.value).into_owned(), found.version.0))
 }
 
 /// One client and reliable Put.
 #[test]
 fn test_reliable_put() {
-    row("TestReliablePut", false, async |world| {
-        let client = clerk(&world);
+    row("TestReliablePut", false, async |lab| {
+        let client = lab.full();
         assert_eq!(client.put_at("k", "6.5840", 0).await, Ok(()));
         assert_eq!(get(&client, "k").await, Some(("6.5840".to_string(), 1)));
         assert_eq!(client.put_at("k", "6.5840", 0).await, Err(PutError::Version));
@@ -36,11 +36,10 @@ fn test_reliable_put() {
 /// Many clients racing to put values to the same key.
 #[test]
 fn test_put_concurrent_reliable() {
-    row("TestPutConcurrentReliable", false, async |world| {
-        let record = Record::new(&world);
+    row("TestPutConcurrentReliable", false, async |lab| {
         let racer = Row { name: "racers", clerks: 10, ..Row::default() };
         let race = |me, stop: Rc<Cell<bool>>| {
-            let client = record.client(clerk(&world));
+            let client = lab.full();
             async move {
                 let (mut version, mut ok) = (0, 0_u64);
                 for n in 0.. {
@@ -56,10 +55,10 @@ fn test_put_concurrent_reliable() {
                 ok
             }
         };
-        let ok: u64 = racer.iterate(&world, Duration::from_secs(1), race).await.into_iter().sum();
-        let version = get(&clerk(&world), "k").await.map_or(0, |(_, version)| version);
+        let ok: u64 =
+            racer.iterate(&lab.world, Duration::from_secs(1), race).await.into_iter().sum();
+        let version = get(&lab.full(), "k").await.map_or(0, |(_, version)| version);
         assert_eq!(version, ok, "one version for each Put that succeeded");
-        record.check();
     });
 }
 
@@ -67,8 +66,8 @@ fn test_put_concurrent_reliable() {
 /// hide that it was sent twice.
 #[test]
 fn test_unreliable_net() {
-    row("TestUnreliableNet", true, async |world| {
-        let client = clerk(&world);
+    row("TestUnreliableNet", true, async |lab| {
+        let client = lab.full();
         let mut retried = false;
         for version in 0..100 {
             for again in 0.. {
@@ -89,14 +88,14 @@ fn test_unreliable_net() {
 
 /// A lock: a key that names who holds it, or nobody.
 struct Lock {
-    client: Client,
+    client: Recorded,
     world: World,
     key: String,
     me: String,
 }
 
 impl Lock {
-    fn new(world: &World, client: &Client, key: &str) -> Self {
+    fn new(world: &World, client: &Recorded, key: &str) -> Self {
         let me = world.below(u64::MAX).to_string();
         Lock { client: client.clone(), world: world.clone(), key: key.into(), me }
     }
@@ -129,11 +128,11 @@ impl Lock {
 
 /// What each client does again and again: takes all locks, in the order given, stays for 10 ms
 /// alone, and releases them. Gives how often each has had them.
-async fn contend(world: &World, clerks: usize, keys: &'static [&'static str]) {
+async fn contend(lab: &Lab, clerks: usize, keys: &'static [&'static str]) {
     let row = Row { name: "contenders", clerks, ..Row::default() };
     let inside = Rc::new(Cell::new(0));
     let work = |_, stop: Rc<Cell<bool>>| {
-        let (world, client, inside) = (world.clone(), clerk(world), inside.clone());
+        let (world, client, inside) = (lab.world.clone(), lab.full(), inside.clone());
         let locks: Vec<Lock> = keys.iter().map(|key| Lock::new(&world, &client, key)).collect();
         async move {
             let mut turns = 0;
@@ -154,7 +153,7 @@ async fn contend(world: &World, clerks: usize, keys: &'static [&'static str]) {
             turns
         }
     };
-    let turns = row.iterate(world, Duration::from_secs(2), work).await;
+    let turns = row.iterate(&lab.world, Duration::from_secs(2), work).await;
     let total: u64 = turns.iter().sum();
     // All of them have stopped, so nobody waits for ever; and what was released was taken again.
     assert!(total >= 2, "{turns:?} turns in two seconds");
@@ -165,7 +164,7 @@ macro_rules! lock_rows {
         $(#[$doc])*
         #[test]
         fn $test() {
-            row($name, $unreliable, async |world| contend(&world, $clerks, $keys).await);
+            row($name, $unreliable, async |lab| contend(&lab, $clerks, $keys).await);
         }
     )*};
 }

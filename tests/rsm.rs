@@ -4,8 +4,14 @@
 //! never be carried out. `submit` places a command once, at the server that leads, and answers its
 //! result or that it was not placed, or lost its place.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Deref,
+    rc::Rc,
+    time::Duration,
+};
 
+use quorate_history::{History, Input, Operation, Output, Verdict, check};
 use quorate_node::config::Engine;
 use quorate_protocol::{NodeId, Role};
 use quorate_rsm::{At, Outcome, Restore, StateMachine, Writer};
@@ -15,7 +21,10 @@ use quorate_sim::{
 };
 use quorate_stage::CrashMode;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Command {
@@ -69,15 +78,100 @@ const SERVERS: u32 = 3;
 /// The labs' election timeout.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What became of an Inc, as a history has it.
+type Known = quorate_history::Outcome;
+/// When an Inc was asked for, and what came of it; `None`: certainly nothing.
+type Inc = (u64, Option<Known>);
+
+/// Replicas that count, and what became of every Inc that they were asked for.
+#[derive(Clone)]
+struct Counting {
+    replicas: Replicas<Counter>,
+    incs: Rc<RefCell<Vec<Inc>>>,
+    /// Who has carried out what was submitted last.
+    last_leader: Rc<Cell<usize>>,
+}
+
+impl Deref for Counting {
+    type Target = Replicas<Counter>;
+
+    fn deref(&self) -> &Replicas<Counter> {
+        &self.replicas
+    }
+}
+
+impl Counting {
+    fn now(&self) -> u64 {
+        self.world().elapsed().as_micros() as u64
+    }
+
+    /// The labs' `submit`. What becomes of an Inc is recorded.
+    async fn submit(&self, node: NodeId, command: Command) -> Option<Outcome<u64>> {
+        let inc = matches!(command, Command::Inc).then(|| {
+            let mut incs = self.incs.borrow_mut();
+            incs.push((self.now(), Some(Known::Unknown)));
+            incs.len() - 1
+        });
+        let outcome = self.replicas.submit(node, command).await;
+        if let Some(inc) = inc {
+            self.incs.borrow_mut()[inc].1 = match &outcome {
+                Some(Outcome::Done(sum)) => {
+                    Some(Known::Returned { at: self.now(), output: Output::Length(*sum) })
+                }
+                Some(Outcome::NotPlaced | Outcome::Busy) => None,
+                Some(Outcome::Displaced | Outcome::Stopped | Outcome::Forgotten) | None => {
+                    Some(Known::Unknown)
+                }
+            };
+        }
+        outcome
+    }
+
+    /// The labs' helper: submits an Inc to each of these in turn, beginning with the one that
+    /// succeeded last, 50 ms between two sweeps, until one has carried it out within ten seconds.
+    async fn submit_to_any(&self, nodes: &[NodeId]) -> u64 {
+        let began = Instant::now();
+        while began.elapsed() < 10 * SECOND {
+            for _ in nodes {
+                let node = nodes[self.last_leader.get() % nodes.len()];
+                let outcome = timeout(10 * SECOND, self.submit(node, Command::Inc)).await;
+                if let Ok(Some(Outcome::Done(sum))) = outcome {
+                    return sum;
+                }
+                self.last_leader.set(self.last_leader.get() + 1);
+            }
+            self.world().sleep_ms(50).await;
+        }
+        panic!("nobody of {nodes:?} has carried out an Inc within ten seconds");
+    }
+
+    /// Judges what was recorded. To count is to append to a string of which only the length is told.
+    fn judge(&self) {
+        let inc = |(client, (invoked, outcome)): (u64, &Inc)| {
+            let (key, input) = (b"count"[..].into(), Input::Append { value: b"+"[..].into() });
+            let (invoked, outcome) = (*invoked, outcome.clone()?);
+            Some(Operation { client, key, input, invoked, outcome })
+        };
+        let ops = (1..).zip(self.incs.borrow().iter()).filter_map(inc).collect();
+        match check(&History { ops }) {
+            Verdict::Linearizable => {}
+            verdict => panic!("{} Incs: {verdict}", self.incs.borrow().len()),
+        }
+    }
+}
+
 /// A row on a reliable network. `maxraftstate`: bytes of log at which a snapshot is due.
-fn row(name: &str, maxraftstate: Option<u64>, test: impl AsyncFn(Replicas<Counter>)) {
+fn row(name: &str, maxraftstate: Option<u64>, test: impl AsyncFn(Counting)) {
     for_each_seed(name, 3, |seed| {
         for engine in ENGINES {
             let log_bytes_max = maxraftstate.unwrap_or(u64::MAX);
             let options = Options { engine, log_bytes_max, ..Options::servers(SERVERS) };
             run_machine_with(seed, options, Counter::default, async |replicas| {
                 let world = replicas.world().clone();
-                test(replicas).await;
+                let (incs, last_leader) = (Rc::default(), Rc::default());
+                let counting = Counting { replicas, incs, last_leader };
+                test(counting.clone()).await;
+                counting.judge();
                 assert!(world.elapsed() < 120 * SECOND, "{name}: {:?}", world.elapsed());
                 if maxraftstate.is_none() {
                     assert_eq!(world.snapshot_size(), 0, "{name}: a snapshot");
@@ -87,25 +181,25 @@ fn row(name: &str, maxraftstate: Option<u64>, test: impl AsyncFn(Replicas<Counte
     });
 }
 
-fn servers(replicas: &Replicas<Counter>) -> Vec<NodeId> {
+fn servers(replicas: &Counting) -> Vec<NodeId> {
     replicas.world().servers()
 }
 
 /// One Inc, at whoever leads.
-async fn inc(replicas: &Replicas<Counter>) -> u64 {
-    replicas.submit_to_any(&servers(replicas), Command::Inc).await
+async fn inc(replicas: &Counting) -> u64 {
+    replicas.submit_to_any(&servers(replicas)).await
 }
 
 /// One Inc, at these servers, of which another leads now than did before. An Inc that was placed
 /// by one and lost its place to the other may be carried out besides: then the sum is higher.
-async fn inc_at(replicas: &Replicas<Counter>, nodes: &[NodeId], before: u64) -> u64 {
-    let sum = replicas.submit_to_any(nodes, Command::Inc).await;
+async fn inc_at(replicas: &Counting, nodes: &[NodeId], before: u64) -> u64 {
+    let sum = replicas.submit_to_any(nodes).await;
     assert!(sum > before, "{sum} after {before}");
     sum
 }
 
 /// How many of the replicas that run count `value`.
-async fn counting(replicas: &Replicas<Counter>, value: u64) -> usize {
+async fn counting(replicas: &Counting, value: u64) -> usize {
     let mut count = 0;
     for node in servers(replicas) {
         let status = replicas.status(node).await;
@@ -116,7 +210,7 @@ async fn counting(replicas: &Replicas<Counter>, value: u64) -> usize {
 
 /// The labs' check of the counters: 30 polls, about 30.7 s in all, until `wanted` replicas count
 /// `value`.
-async fn check_counter(replicas: &Replicas<Counter>, value: u64, wanted: usize) {
+async fn check_counter(replicas: &Counting, value: u64, wanted: usize) {
     let mut pause = 10;
     for _ in 0..30 {
         if counting(replicas, value).await >= wanted {
@@ -130,7 +224,7 @@ async fn check_counter(replicas: &Replicas<Counter>, value: u64, wanted: usize) 
 }
 
 /// Who leads, by its own word.
-async fn leader(replicas: &Replicas<Counter>) -> NodeId {
+async fn leader(replicas: &Counting) -> NodeId {
     for node in servers(replicas) {
         let status = replicas.status(node).await;
         if status.is_some_and(|status| status.leader == Some(node.0)) {
@@ -140,14 +234,14 @@ async fn leader(replicas: &Replicas<Counter>) -> NodeId {
     panic!("nobody leads");
 }
 
-fn others(replicas: &Replicas<Counter>, node: NodeId) -> Vec<NodeId> {
+fn others(replicas: &Counting, node: NodeId) -> Vec<NodeId> {
     servers(replicas).into_iter().filter(|other| *other != node).collect()
 }
 
 /// Many submits of one command at one server, at a time. Each ends with its outcome; `None`: the
 /// server was gone.
 fn submit_many(
-    replicas: &Replicas<Counter>,
+    replicas: &Counting,
     count: usize,
     node: impl Fn(usize) -> NodeId,
     command: Command,
@@ -254,7 +348,7 @@ fn test_leader_partition_4a() {
 }
 
 /// Counts to 100, each on all replicas, and restarts them all.
-async fn replay(replicas: &Replicas<Counter>) {
+async fn replay(replicas: &Counting) {
     for i in 1..=100 {
         assert_eq!(inc(replicas).await, i);
         check_counter(replicas, i, 3).await;
@@ -273,7 +367,7 @@ fn test_restart_replay_4a() {
 
 /// 100 Nulls, and 20 ms later all servers stop: the labs allow 11 s, which are their helper's own
 /// ten; everybody is let go within one.
-async fn nulls_and_shutdown(replicas: &Replicas<Counter>) {
+async fn nulls_and_shutdown(replicas: &Counting) {
     let world = replicas.world().clone();
     let leader = leader(replicas).await;
     let nulls = submit_many(replicas, 100, |i| NodeId(i as u32 % SERVERS + 1), Command::Null);

@@ -3,7 +3,7 @@
 //! linearizable.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
@@ -13,12 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use quorate_clerk::Outcome as ClientOutcome;
-use quorate_history::{Budget, History, Input, Operation, Outcome, Output, Verdict, check_within};
 use quorate_kvserver::{Condition, Op, Reply};
 use quorate_persistence::Disk;
 use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Answers, Message as ToRsm, Outcome as RsmOutcome, Placing, Request, Submit};
-use quorate_sim::{CHECKPOINTS, Client, Options, World, for_each_seed, run};
+use quorate_sim::{CHECKPOINTS, Client, Options, Record, Recorded, World, for_each_seed, run};
 use quorate_stage::{CrashMode, Outlet};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -37,89 +36,57 @@ fn options() -> Options {
 /// Clients with unique values, and what they have seen.
 struct Load {
     stop: Rc<Cell<bool>>,
-    ops: Rc<RefCell<Vec<Operation>>>,
-    tasks: Vec<JoinHandle<()>>,
+    record: Record,
+    tasks: Vec<JoinHandle<u64>>,
 }
 
-async fn work(
-    world: World,
-    client: Client,
-    me: u64,
-    stop: Rc<Cell<bool>>,
-    ops: Rc<RefCell<Vec<Operation>>>,
-) {
+/// Gets, Puts and Appends until it is told to stop; gives how many.
+async fn work(world: World, client: Recorded, me: u64, stop: Rc<Cell<bool>>) -> u64 {
     let mut count = 0;
     while !stop.get() {
         count += 1;
         let key = Bytes::from(format!("key{}", world.below(KEYS)));
         let value = Bytes::from(format!("{me}.{count} "));
-        let (input, op) = match world.below(10) {
-            0..4 => (Input::Get, Op::Get { key: key.clone() }),
-            4..7 => {
-                let condition = Condition::Always;
-                let op =
-                    Op::Put { key: key.clone(), value: value.clone(), condition, want_old: false };
-                (Input::Put { value: value[..].into() }, op)
-            }
-            _ => {
-                let op = Op::Append { key: key.clone(), value: value.clone() };
-                (Input::Append { value: value[..].into() }, op)
-            }
+        let op = match world.below(10) {
+            0..4 => Op::Get { key },
+            4..7 => Op::Put { key, value, condition: Condition::Always, want_old: false },
+            _ => Op::Append { key, value },
         };
-        let invoked = world.elapsed().as_micros() as u64;
-        let outcome = match client.attempt(op).await {
-            Some(ClientOutcome::Done(reply)) => {
-                let output = match reply {
-                    Reply::Value(Some(found)) => {
-                        Output::Value { value: found.value[..].into(), version: None }
-                    }
-                    Reply::Value(None) => Output::Absent,
-                    Reply::Stored { .. } => Output::Done,
-                    Reply::Length(length) => Output::Length(length),
-                    reply => panic!("{reply:?}"),
-                };
-                Outcome::Returned { at: world.elapsed().as_micros() as u64, output }
-            }
-            // It was applied; the answer is not kept any more, or the clerk crashed.
-            Some(ClientOutcome::Maybe) | None => Outcome::Unknown,
+        match client.attempt(op).await {
+            // It was applied, and the answer is not kept any more; or the clerk crashed.
+            Some(ClientOutcome::Done(_) | ClientOutcome::Maybe) | None => {}
             Some(outcome) => panic!("a clerk without deadline: {outcome:?}"),
-        };
-        let key = key[..].into();
-        ops.borrow_mut().push(Operation { client: me, key, input, invoked, outcome });
+        }
         world.sleep_ms(world.below(8)).await;
     }
+    count
 }
 
 impl Load {
     /// Some clients that know all servers, and one for each server that knows only it.
     fn begin(world: &World) -> Load {
-        let (stop, ops) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(vec![])));
+        let (stop, record) = (Rc::new(Cell::new(false)), Record::new(world));
         let everybody = (0..3).map(|_| world.shuffled());
         let alone = world.servers().into_iter().map(|node| vec![node]);
         let task = |(me, servers): (u64, Vec<NodeId>)| {
-            let client = Client::new(world, servers);
-            world.spawn(work(world.clone(), client, me, stop.clone(), ops.clone()))
+            let client = record.client(Client::new(world, servers));
+            world.spawn(work(world.clone(), client, me, stop.clone()))
         };
         let tasks = (1..).zip(everybody.chain(alone)).map(task).collect();
-        Load { stop, ops, tasks }
+        Load { stop, record, tasks }
     }
 
     /// Ends it and judges it: every client gets its last answer, and all of them are right.
     async fn end(self, world: &World) {
         world.sleep_ms(2000).await;
         self.stop.set(true);
+        let mut count = 0;
         for task in self.tasks {
             let ended = timeout(Duration::from_secs(60), task).await;
-            ended.expect("a client hangs").expect("a client failed");
+            count += ended.expect("a client hangs").expect("a client failed");
         }
-        let ops = self.ops.take();
-        let count = ops.len();
         assert!(count > 200, "{count} operations are too few to mean anything");
-        match check_within(&History { ops }, Budget::default()) {
-            Verdict::Linearizable => {}
-            Verdict::Violation(window) => panic!("not linearizable:\n{}", window.text()),
-            verdict => panic!("{count} operations: {verdict:?}"),
-        }
+        self.record.check();
         converged(world).await;
     }
 }

@@ -50,13 +50,14 @@ pub fn replicated<M: StateMachine>(
     let couriers = CourierWiring {
         dir: config.rsm.checkpoints.clone(),
         files: files.outlet(),
+        events: courier.outlet(),
         couriers: Peers::new(courier, transport.clone()),
         application: rsm.outlet(),
     };
     let (me, nodes, bounds) = (config.me.node, config.nodes.clone(), config.courier);
     aborts.push(courier_seat.take(move |stage| {
         let core = Courier::new(me, nodes.clone(), bounds, stage.chance().number());
-        CourierActor::new(core, couriers.clone(), stage)
+        CourierActor::new(core, couriers.clone())
     }));
     let rsm_config = config.rsm.clone();
     aborts.push(

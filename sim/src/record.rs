@@ -7,10 +7,11 @@ use std::{
     rc::Rc,
 };
 
+use quorate_clerk::Outcome as ClerkOutcome;
 use quorate_history::{
     Blob, History, Input, Operation, Outcome, Output, Recorder, Verdict, check, read,
 };
-use quorate_kvserver::Versioned;
+use quorate_kvserver::{Condition, Op, Reply, Versioned};
 
 use crate::{
     checkers::Violation,
@@ -189,6 +190,36 @@ impl Recorded {
         self.record.returned(self.name, op, &Output::Done);
     }
 
+    /// Carries out a Get, an Append or a Put without condition. `None`: the clerk crashed meanwhile,
+    /// and nobody can say what has become, or will become, of it.
+    ///
+    /// # Panics
+    /// If it is another operation.
+    pub async fn attempt(&self, op: Op) -> Option<ClerkOutcome> {
+        let (key, input) = match &op {
+            Op::Get { key } => (key, Input::Get),
+            Op::Append { key, value } => (key, Input::Append { value: value[..].into() }),
+            Op::Put { key, value, condition: Condition::Always, .. } => {
+                (key, Input::Put { value: value[..].into() })
+            }
+            op => panic!("{op:?} is not recorded"),
+        };
+        let number = self.record.invoke(self.name, &String::from_utf8_lossy(key), &input);
+        let outcome = self.client.attempt(op).await;
+        let output = match &outcome {
+            Some(ClerkOutcome::Done(Reply::Value(Some(Versioned { value, version })))) => {
+                Output::Value { value: value[..].into(), version: Some(version.0) }
+            }
+            Some(ClerkOutcome::Done(Reply::Value(None))) => Output::Absent,
+            Some(ClerkOutcome::Done(Reply::Length(length))) => Output::Length(*length),
+            Some(ClerkOutcome::Done(Reply::Stored { .. })) => Output::Done,
+            // Carried out, perhaps, and nobody knows when.
+            _ => return outcome,
+        };
+        self.record.returned(self.name, number, &output);
+        outcome
+    }
+
     /// Delete(key).
     pub async fn delete(&self, key: &str) {
         let op = self.record.invoke(self.name, key, &Input::Delete);
@@ -196,7 +227,7 @@ impl Recorded {
         self.record.returned(self.name, op, &Output::Deleted { present });
     }
 
-    /// The versioned Put. No other Put may have the same value.
+    /// The versioned Put. No other Put of the key may have the same value at the same version.
     ///
     /// # Errors
     /// The labs' errors.
@@ -215,6 +246,15 @@ impl Recorded {
         };
         self.record.returned(self.name, op, &output);
         put
+    }
+
+    /// The labs' PutAtLeastOnce, as [`Client::put_at_least_once`]; each attempt is recorded.
+    pub async fn put_at_least_once(&self, key: &str, value: &str, mut version: u64) -> u64 {
+        while let Err(error) = self.put_at(key, value, version).await {
+            assert_ne!(error, PutError::NoKey, "Put({key}, {version})");
+            version += 1;
+        }
+        version + 1
     }
 }
 

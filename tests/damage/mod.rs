@@ -1,14 +1,20 @@
 //! Damaged bytes: what a decoder must bear from a stranger, a broken disk or a bad copy.
 //!
-//! An input is one of the target's samples with some edits, all drawn from one seed: the same seed
-//! is the same input. Samples and words bring a decoder to where its lengths and tags are; noise
-//! alone is refused at the first byte. When an input fails, edits are taken back for as long as it
-//! still does.
+//! An input is one of the target's samples, or of its corpus, with some edits, all drawn from one
+//! seed: the same seed is the same input. Samples and words bring a decoder to where its lengths and
+//! tags are; noise alone is refused at the first byte. When an input fails, edits are taken back for
+//! as long as it still does.
+//!
+//! The crate `fuzz` has libFuzzer hold the same targets against inputs of its own.
+
+#![allow(dead_code, unreachable_pub, reason = "each of the two users has its own part of this")]
 
 use std::{
     any::Any,
+    fs,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{Mutex, MutexGuard},
 };
 
@@ -176,8 +182,57 @@ pub(crate) struct Bound {
     pub(crate) per_byte: usize,
 }
 
-/// One target at a time: the allocator counts for all.
-fn alone() -> MutexGuard<'static, ()> {
+impl Bound {
+    /// For what is read into lists of small things: a few words for each byte.
+    pub(crate) const SMALL: Bound = Bound { base: 256 << 10, per_byte: 100 };
+
+    /// serde makes room for up to a mebibyte of a list before it has seen more than its length, and
+    /// a list may lie in a list.
+    pub(crate) const SERDE: Bound = Bound { base: 4 << 20, per_byte: 200 };
+}
+
+/// Takes an input, panics if a property does not hold, and answers whether it was accepted.
+pub(crate) type Holds = dyn Fn(&[u8], &mut Chance) -> bool;
+
+/// A decoder that meets bytes from outside, and what must hold of it.
+pub(crate) struct Target {
+    /// Inputs that are accepted.
+    pub(crate) samples: Vec<Vec<u8>>,
+    /// Bytes that mean something to it.
+    pub(crate) words: &'static [&'static [u8]],
+    pub(crate) bound: Bound,
+    pub(crate) holds: Box<Holds>,
+}
+
+impl Target {
+    pub(crate) fn new(
+        samples: Vec<Vec<u8>>,
+        words: &'static [&'static [u8]],
+        bound: Bound,
+        holds: impl Fn(&[u8], &mut Chance) -> bool + 'static,
+    ) -> Target {
+        Target { samples, words, bound, holds: Box::new(holds) }
+    }
+
+    /// Takes an input; answers whether it was accepted, or what went wrong. `seed` is for what the
+    /// property draws, as where it cuts the input.
+    pub(crate) fn try_input(&self, input: &[u8], seed: u64) -> Result<bool, String> {
+        let mut chance = Chance::new(seed);
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let accepted = catch_unwind(AssertUnwindSafe(|| (self.holds)(input, &mut chance)));
+        let accepted = accepted.map_err(|panic| words_of(&*panic))?;
+        let taken = HEAP.peak_usage().saturating_sub(before);
+        let allowed = self.bound.base + self.bound.per_byte * input.len();
+        match taken <= allowed {
+            true => Ok(accepted),
+            false => Err(format!("{} bytes take {taken} of memory, not {allowed}", input.len())),
+        }
+    }
+}
+
+/// One target at a time, from when its samples are made: the allocator counts for all threads.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -192,55 +247,49 @@ pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
     text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_string())).unwrap_or_default()
 }
 
-/// Runs a target on an input; answers what went wrong.
-fn run(bound: Bound, input: &[u8], seed: u64, target: &Target<'_>) -> Result<bool, String> {
-    let mut chance = Chance::new(seed);
-    let before = HEAP.current_usage();
-    HEAP.reset_peak_usage();
-    let accepted = catch_unwind(AssertUnwindSafe(|| target(input, &mut chance)));
-    let accepted = accepted.map_err(|panic| words_of(&*panic))?;
-    let taken = HEAP.peak_usage().saturating_sub(before);
-    let allowed = bound.base + bound.per_byte * input.len();
-    match taken <= allowed {
-        true => Ok(accepted),
-        false => Err(format!("{} bytes take {taken} of memory, not {allowed}", input.len())),
-    }
+/// The files of a directory by their names, in order; none if there is no directory.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let Ok(entries) = fs::read_dir(dir) else { return vec![] };
+    let read = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.expect("a directory can be listed").path();
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path.display().to_string(), bytes)
+    };
+    let mut files: Vec<_> = entries.map(read).collect();
+    files.sort();
+    files
 }
 
-/// Takes an input, panics if a property does not hold, and answers whether it was accepted.
-pub(crate) type Target<'a> = dyn Fn(&[u8], &mut Chance) -> bool + 'a;
-
-/// Holds a decoder against its samples, whole and damaged, with as many seeds as the environment
-/// says.
-pub(crate) fn fuzz(samples: &[Vec<u8>], words: &[&[u8]], bound: Bound, target: &Target<'_>) {
+/// As many seeds as the environment says.
+pub(crate) fn seeds() -> Range<u64> {
     let inputs = number("QUORATE_FUZZ").unwrap_or(INPUTS);
-    let seeds = number("QUORATE_FUZZ_SEED").map_or(0..inputs, |seed| seed..seed + 1);
-    fuzz_with(seeds, samples, words, bound, target);
+    number("QUORATE_FUZZ_SEED").map_or(0..inputs, |seed| seed..seed + 1)
 }
 
-/// The same with these seeds.
-pub(crate) fn fuzz_with(
-    seeds: Range<u64>,
-    samples: &[Vec<u8>],
-    words: &[&[u8]],
-    bound: Bound,
-    target: &Target<'_>,
-) {
-    let _alone = alone();
-    for (place, sample) in samples.iter().enumerate() {
-        let whole = run(bound, sample, 0, target);
+/// Holds a decoder against its samples and its corpus, whole and damaged. Only while it is alone.
+pub(crate) fn fuzz(seeds: Range<u64>, target: &Target, corpus: &Path) {
+    for (place, sample) in target.samples.iter().enumerate() {
+        let whole = target.try_input(sample, 0);
         assert_eq!(whole, Ok(true), "sample {place} is not accepted: {}", sample.escape_ascii());
+    }
+    let mut whole = target.samples.clone();
+    for (name, input) in files(corpus) {
+        if let Err(wrong) = target.try_input(&input, 0) {
+            panic!("{name}: {wrong}\n{} bytes: {}", input.len(), input.escape_ascii());
+        }
+        whole.push(input);
     }
     let (mut accepted, all) = (0, seeds.end - seeds.start);
     for seed in seeds {
         let mut chance = Chance::new(seed);
-        let sample = chance.pick(samples).clone();
+        let sample = chance.pick(&whole).clone();
         let count = 1 + chance.below(EDITS_MAX);
+        let words = target.words;
         let mut edits: Vec<Edit> = (0..count).map(|_| Edit::any(&mut chance, words)).collect();
         let attempt = |edits: &[Edit]| {
             let mut input = sample.clone();
-            edits.iter().for_each(|edit| edit.apply(&mut input, samples));
-            (run(bound, &input, seed, target), input)
+            edits.iter().for_each(|edit| edit.apply(&mut input, &whole));
+            (target.try_input(&input, seed), input)
         };
         match attempt(&edits).0 {
             Ok(true) => accepted += 1,

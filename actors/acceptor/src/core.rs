@@ -166,6 +166,7 @@ impl Acceptor {
         if ballot < self.promised {
             return self.nack(from, ballot, out);
         }
+        let rises = ballot > self.promised;
         self.promised = ballot;
         // A4. What is forgotten here is chosen, perhaps in a higher ballot and with another value
         // than this one: no vote for it may be counted.
@@ -188,6 +189,9 @@ impl Acceptor {
             }
             let (entries, through) = (entries.clone(), progress.through);
             out.persist(Record::Voted { ballot, round, entries, through });
+        } else if rises {
+            // A1. Nothing is left to vote for, and the promise is one all the same.
+            out.persist(Record::Promised(ballot));
         }
         self.mark(ballot, progress.through);
         let below = self.forgotten;

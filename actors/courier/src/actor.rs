@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use quorate_persistence::{FileEvent, FilesMessage, Numbered};
-use quorate_protocol::{Core as _, Name, Never};
-use quorate_stage::{Driver, Effects, Ledger, Outlet, Peers, Role, Stage};
+use quorate_protocol::{Name, Out};
+use quorate_stage::{Effects, Outlet, Peers, PlainActor, PlainCore};
 
 use crate::{
-    core::{Courier, Outbound, Task, Timer},
+    core::{Courier, Outbound, Task},
     messages::{Event, Message},
 };
 
@@ -22,37 +22,23 @@ pub struct Wiring {
     pub couriers: Peers<Message>,
     /// Whoever wants checkpoints.
     pub application: Outlet<Event>,
+    /// The courier itself, for the answers of the files.
+    pub events: Outlet<FileEvent>,
 }
 
 /// The courier's actor.
-pub struct CourierActor {
-    driver: Driver<Courier>,
-    hands: Hands,
-}
+pub type CourierActor = PlainActor<Courier, Wiring>;
 
-struct Hands {
-    wiring: Wiring,
-    events: Outlet<FileEvent>,
-}
-
-impl CourierActor {
-    /// Drives `core`.
-    pub fn new(core: Courier, wiring: Wiring, stage: &Stage<Self>) -> Self {
-        let events = stage.mailbox().outlet();
-        CourierActor { driver: Driver::new(core), hands: Hands { wiring, events } }
+impl PlainCore for Courier {
+    fn start(&mut self, out: &mut Out<Self>) {
+        Courier::start(self, out);
     }
 }
 
-impl Ledger<Courier> for Hands {
-    fn append(&mut self, _: &Courier, _: Vec<Never>) -> u64 {
-        0
-    }
-}
-
-impl Hands {
+impl Wiring {
     fn message(&self, task: Task) -> FilesMessage {
         let reply = self.events.clone();
-        let dir = &self.wiring.dir;
+        let dir = &self.dir;
         let incoming = |index| Numbered::Incoming(index).path(dir);
         let checkpoint = |index| Numbered::Checkpoint(index).path(dir);
         match task {
@@ -86,34 +72,17 @@ impl Hands {
     }
 }
 
-impl Effects<Courier> for Hands {
+impl Effects<Courier> for Wiring {
     fn perform(&mut self, me: Name, outbound: Outbound) {
         match outbound {
-            Outbound::Courier(node, message) => self.wiring.couriers.send(me, node, message),
-            Outbound::Files(task) => self.wiring.files.send(me, self.message(task)),
+            Outbound::Courier(node, message) => self.couriers.send(me, node, message),
+            Outbound::Files(task) => self.files.send(me, self.message(task)),
             Outbound::Application(event) => {
                 if let Event::Failed { why } = &event {
                     tracing::warn!(actor = %me, "a checkpoint cannot be fetched for now: {why}");
                 }
-                self.wiring.application.send(me, event);
+                self.application.send(me, event);
             }
         }
-    }
-}
-
-impl Role for CourierActor {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn started(&mut self, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.start(out));
-    }
-
-    fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_message(from, message, out));
-    }
-
-    fn on_timer(&mut self, timer: Timer, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_timer(timer, out));
     }
 }

@@ -172,6 +172,7 @@ impl World {
             application: Outlet::from_fn(move |_, event| {
                 events.lock().unwrap().push((node, event))
             }),
+            events: courier.outlet(),
         };
         let config = Config {
             patience: Duration::from_millis(50),
@@ -180,7 +181,7 @@ impl World {
         };
         aborts.push(place.take(move |stage| {
             let core = Courier::new(node, vec![N1, N2, N3], config, stage.chance().number());
-            CourierActor::new(core, wiring.clone(), stage)
+            CourierActor::new(core, wiring.clone())
         }));
         self.network.0.lock().unwrap().ports.insert(courier.name(), courier.port());
         self.running.borrow_mut().insert(node, Running { stage, courier, aborts });

@@ -1,8 +1,8 @@
 //! The key/value machine: 16384 ordered maps and the rules of every operation.
 //!
 //! The pairs lie in one map per hash slot, shared behind an `Arc`. A snapshot copies only the row
-//! of pointers; the first write to a slot after that copies that slot's map, and nothing else
-//! (copy-on-write). Keys and values are copied into buffers of their own size when they are stored:
+//! of pointers; the first write to a slot after that copies that slot's map of pointers to keys and
+//! values, and nothing else (copy-on-write). Keys and values are copied into buffers of their own size when they are stored:
 //! what arrives is a slice of a whole batch, which must not live as long as its smallest value.
 
 use std::collections::BTreeMap;
@@ -19,8 +19,9 @@ use crate::{
 /// that names one big key many times is answered with [`KvError::TooLong`].
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The pairs of one hash slot, in the order of their keys.
-pub(crate) type Pairs = BTreeMap<Key, Versioned>;
+/// The pairs of one hash slot, in the order of their keys. Both sides of a pair are shared with the
+/// copies of the map: a copy makes no room for anything but itself.
+pub(crate) type Pairs = BTreeMap<Arc<[u8]>, Arc<Versioned>>;
 
 /// One row per hash slot; a slot without keys has no map.
 pub(crate) type Slots = Vec<Option<Arc<Pairs>>>;
@@ -86,7 +87,7 @@ impl Store {
 
     /// What is stored under a key.
     pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
-        self.slots[HashSlot::of(key).index()].as_ref()?.get(key)
+        self.slots[HashSlot::of(key).index()].as_ref()?.get(key).map(Arc::as_ref)
     }
 
     /// How many keys are present.
@@ -216,14 +217,19 @@ impl Store {
         self.bytes += value.len() as u64;
         if let Some(stored) = pairs.get_mut(key) {
             self.bytes -= stored.value.len() as u64;
-            stored.value = value;
-            stored.version.0 += 1;
-            return stored.version;
+            let version = Version(stored.version.0 + 1);
+            let versioned = Versioned { value, version };
+            match Arc::get_mut(stored) {
+                Some(stored) => *stored = versioned,
+                // A snapshot has it too.
+                None => *stored = Arc::new(versioned),
+            }
+            return version;
         }
         self.bytes += key.len() as u64;
         self.len += 1;
         let version = Version(1);
-        pairs.insert(Bytes::copy_from_slice(key), Versioned { value, version });
+        pairs.insert(key.into(), Arc::new(Versioned { value, version }));
         version
     }
 
@@ -238,15 +244,15 @@ impl Store {
         }
         self.len -= 1;
         self.bytes -= (key.len() + removed.value.len()) as u64;
-        Some(removed)
+        Some(Arc::unwrap_or_clone(removed))
     }
 
     /// Puts back a pair of a snapshot, which must not be present.
-    pub(crate) fn restore(&mut self, key: Key, versioned: Versioned) {
+    pub(crate) fn restore(&mut self, key: Arc<[u8]>, versioned: Versioned) {
         self.len += 1;
         self.bytes += (key.len() + versioned.value.len()) as u64;
         let slot = self.slots[HashSlot::of(&key).index()].get_or_insert_default();
-        let former = Arc::make_mut(slot).insert(key, versioned);
+        let former = Arc::make_mut(slot).insert(key, Arc::new(versioned));
         assert!(former.is_none(), "a snapshot names each key once");
     }
 }

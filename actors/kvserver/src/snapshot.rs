@@ -13,11 +13,12 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::machine::Slots;
-use crate::{HashSlot, KEY_BYTES_MAX, Key, Store, VALUE_BYTES_MAX, Version, Versioned};
+use crate::{HashSlot, KEY_BYTES_MAX, Store, VALUE_BYTES_MAX, Version, Versioned};
 
 /// Version of the form above. A change of the form changes it.
 pub const FORMAT: u16 = 1;
@@ -71,7 +72,7 @@ pub struct Chunks {
     /// The slot that is being written.
     slot: usize,
     /// The key of that slot that was written last.
-    last: Option<Key>,
+    last: Option<Arc<[u8]>>,
     /// What is still to be written of an entry: its lengths and key, then its value.
     head: Bytes,
     value: Bytes,
@@ -81,10 +82,10 @@ impl Chunks {
     /// Prepares the next entry; false when there is none.
     fn advance(&mut self) -> bool {
         while let Some(slot) = self.snapshot.slots.get(self.slot) {
-            let from = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let next = slot
                 .as_ref()
-                .and_then(|pairs| pairs.range::<Key, _>((from, Bound::Unbounded)).next());
+                .and_then(|pairs| pairs.range::<[u8], _>((from, Bound::Unbounded)).next());
             let Some((key, versioned)) = next else {
                 self.slot += 1;
                 self.last = None;
@@ -187,7 +188,7 @@ pub struct Restore {
     partial: BytesMut,
     /// How many keys are still to come; `None` before the header.
     missing: Option<u64>,
-    last: Option<(HashSlot, Key)>,
+    last: Option<(HashSlot, Arc<[u8]>)>,
 }
 
 impl Restore {
@@ -289,7 +290,7 @@ impl Restore {
         if version == Version(0) {
             return Err(DecodeError::ZeroVersion);
         }
-        let place = (HashSlot::of(key), Bytes::copy_from_slice(key));
+        let place = (HashSlot::of(key), Arc::from(key));
         if self.last.as_ref().is_some_and(|last| *last >= place) {
             return Err(DecodeError::OutOfOrder);
         }

@@ -1,11 +1,11 @@
 //! The learner's mailbox.
 
 use quorate_acceptor::Message as ToAcceptor;
-use quorate_protocol::{Core as _, Name, Never, log::Event};
-use quorate_stage::{Driver, Effects, Ledger, Outlet, PeerOutlet, Peers, Role, Stage};
+use quorate_protocol::{Name, Out, log::Event};
+use quorate_stage::{Effects, Outlet, PeerOutlet, Peers, PlainActor, PlainCore};
 
 use crate::{
-    core::{Learner, Outbound, Timer},
+    core::{Learner, Outbound},
     messages::{Message, Notice},
 };
 
@@ -23,21 +23,11 @@ pub struct Wiring {
 }
 
 /// The learner's actor.
-pub struct LearnerActor {
-    driver: Driver<Learner>,
-    hands: Wiring,
-}
+pub type LearnerActor = PlainActor<Learner, Wiring>;
 
-impl LearnerActor {
-    /// Drives `core`.
-    pub fn new(core: Learner, wiring: Wiring) -> Self {
-        LearnerActor { driver: Driver::new(core), hands: wiring }
-    }
-}
-
-impl Ledger<Learner> for Wiring {
-    fn append(&mut self, _: &Learner, _: Vec<Never>) -> u64 {
-        0
+impl PlainCore for Learner {
+    fn start(&mut self, out: &mut Out<Self>) {
+        Learner::start(self, out);
     }
 }
 
@@ -54,22 +44,5 @@ impl Effects<Learner> for Wiring {
             }
             Outbound::Answer(reply, view) => reply.send(me, view),
         }
-    }
-}
-
-impl Role for LearnerActor {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn started(&mut self, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.start(out));
-    }
-
-    fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_message(from, message, out));
-    }
-
-    fn on_timer(&mut self, timer: Timer, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_timer(timer, out));
     }
 }

@@ -2,11 +2,11 @@
 
 use quorate_acceptor::Message as ToAcceptor;
 use quorate_learner::Message as ToLearner;
-use quorate_protocol::{Core as _, Name, Never, log::Event};
-use quorate_stage::{Driver, Effects, Ledger, Outlet, Peers, Role, Stage};
+use quorate_protocol::{Name, Out, log::Event};
+use quorate_stage::{Effects, Outlet, Peers, PlainActor, PlainCore};
 
 use crate::{
-    core::{Outbound, Proposer, Timer},
+    core::{Outbound, Proposer},
     messages::Message,
 };
 
@@ -24,21 +24,11 @@ pub struct Wiring {
 }
 
 /// The proposer's actor.
-pub struct ProposerActor {
-    driver: Driver<Proposer>,
-    hands: Wiring,
-}
+pub type ProposerActor = PlainActor<Proposer, Wiring>;
 
-impl ProposerActor {
-    /// Drives `core`.
-    pub fn new(core: Proposer, wiring: Wiring) -> Self {
-        ProposerActor { driver: Driver::new(core), hands: wiring }
-    }
-}
-
-impl Ledger<Proposer> for Wiring {
-    fn append(&mut self, _: &Proposer, _: Vec<Never>) -> u64 {
-        0
+impl PlainCore for Proposer {
+    fn start(&mut self, out: &mut Out<Self>) {
+        Proposer::start(self, out);
     }
 }
 
@@ -54,26 +44,5 @@ impl Effects<Proposer> for Wiring {
                 }
             }
         }
-    }
-}
-
-impl Role for ProposerActor {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn started(&mut self, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.start(out));
-    }
-
-    fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_message(from, message, out));
-    }
-
-    fn on_timer(&mut self, timer: Timer, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_timer(timer, out));
-    }
-
-    fn flush(&mut self, stage: &mut Stage<Self>) {
-        self.driver.step(stage, &mut self.hands, |core, out| core.on_drained(out));
     }
 }

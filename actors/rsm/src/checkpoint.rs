@@ -35,6 +35,21 @@ pub struct Restored<M: StateMachine> {
     pub(crate) position: Position,
 }
 
+impl<M: StateMachine> Restored<M> {
+    /// What makes a replica's state of the bytes of a checkpoint, and sends it to `to`.
+    pub fn reader(to: Outlet<Restored<M>>) -> Box<dyn Reader> {
+        Box::new(CheckpointReader::<M>::new(to))
+    }
+
+    /// A checkpoint of it.
+    pub fn writer(&self) -> Writer {
+        let Restored { machine, scopes, origins, time_ms, position } = self;
+        let (origins, scopes) = (origins.clone(), scopes.clone());
+        let books = Books { position: position.clone(), time_ms: *time_ms, origins, scopes };
+        writer(books, machine.snapshot())
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Heading {
     position: Position,
@@ -233,14 +248,7 @@ mod tests {
     }
 
     fn bytes(state: &Restored<Text>) -> Vec<u8> {
-        let Restored { machine, scopes, origins, time_ms, position } = state;
-        let books = Books {
-            position: position.clone(),
-            time_ms: *time_ms,
-            origins: origins.clone(),
-            scopes: scopes.clone(),
-        };
-        writer(books, machine.snapshot()).flatten().collect()
+        state.writer().flatten().collect()
     }
 
     fn state() -> Restored<Text> {
@@ -264,7 +272,7 @@ mod tests {
         let found = Arc::new(Mutex::new(None));
         let place = found.clone();
         let to = Outlet::from_fn(move |_, restored| *place.lock().unwrap() = Some(restored));
-        let mut reader = Box::new(CheckpointReader::<Text>::new(to));
+        let mut reader = Restored::<Text>::reader(to);
         for piece in pieces {
             reader.feed(&piece)?;
         }
@@ -310,13 +318,7 @@ mod tests {
     fn a_checkpoint_keeps_what_was_when_it_was_begun() {
         let mut state = state();
         let before = bytes(&state);
-        let books = Books {
-            position: state.position.clone(),
-            time_ms: state.time_ms,
-            origins: state.origins.clone(),
-            scopes: state.scopes.clone(),
-        };
-        let writer = writer(books, state.machine.snapshot());
+        let writer = state.writer();
         state.scopes.entry(7).or_default().applied(1, 4, 4, "later".into(), 70);
         let id = ProposalId { node: NodeId(1), life: 5, seq: 2 };
         Arc::make_mut(&mut state.origins).admit(id, false, 70);

@@ -25,7 +25,7 @@ use quorate_stage::Stage;
 
 use crate::{
     actor::{Batch, OwnBatch, RsmActor, Timer, answer},
-    checkpoint::{self, Books, CheckpointReader, Restored},
+    checkpoint::{self, Books, Restored},
     machine::StateMachine,
     messages::{Outcome, Request},
     sessions::Verdict,
@@ -74,7 +74,7 @@ impl<M: StateMachine> RsmActor<M> {
 
     fn read(&mut self, index: Index, stage: &mut Stage<Self>) {
         self.reading = Reading::File(index);
-        let reader = Box::new(CheckpointReader::<M>::new(stage.mailbox().outlet()));
+        let reader = Restored::<M>::reader(stage.mailbox().outlet());
         let (path, reply) = (self.path(index), stage.mailbox().outlet());
         let read = FilesMessage::Read { path, id: index.0, reader, reply };
         self.wiring.files.send(stage.name(), read);
