@@ -6,7 +6,7 @@ use quorate_kvserver::{
     Condition, KEY_BYTES_MAX, KvError, Message as ToServer, Op, Reply, Served, VALUE_BYTES_MAX,
 };
 use quorate_protocol::{Name, NodeId};
-use quorate_rsm::{Outcome as Answer, Request};
+use quorate_rsm::{Outcome as Answer, Request, STALE_MS};
 use quorate_stage::{Link, Mailbox, Outlet, Role, Stage};
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::messages::{Message, Outcome, Outcomes, Refusal};
 pub struct Config {
     /// How long to wait for an answer before asking the next server.
     pub retry: Duration,
-    /// How long to wait for an outcome at all; `None`: for ever.
+    /// How long to wait for an outcome at all; `None`: as long as what is sent again is known again,
+    /// half an hour (C6).
     pub deadline: Option<Duration>,
     /// Operations under way at one time; beyond, they are refused. Must be well below the number
     /// of replies that servers keep.
@@ -27,6 +28,10 @@ pub struct Config {
     /// again may end as [`Outcome::Maybe`].
     pub sessions: bool,
 }
+
+/// Servers remember a client for twice as long after its last operation; and what they have taken
+/// in themselves they do not carry out when it is older than this.
+const KNOWN: Duration = Duration::from_millis(STALE_MS);
 
 /// How long before another server is asked when one has said that it cannot serve.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -239,9 +244,8 @@ impl Clerk {
     fn on_patience(&mut self, stage: &mut Stage<Self>) {
         self.hurries = false;
         let now = stage.now();
-        let over = |pending: &Pending| {
-            self.config.deadline.is_some_and(|deadline| now - pending.since >= deadline)
-        };
+        let patience = self.config.deadline.unwrap_or(KNOWN).min(KNOWN);
+        let over = |pending: &Pending| now - pending.since >= patience;
         let over: Vec<u64> =
             self.pending.iter().filter(|(_, p)| over(p)).map(|(serial, _)| *serial).collect();
         for serial in over {

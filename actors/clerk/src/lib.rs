@@ -21,6 +21,8 @@
 //! C5. A clerk without a session says ErrVersion only of a Put that was sent one time, and
 //!     [`Outcome::Maybe`] only of one that was sent again and then met another version. It is never
 //!     said because time has passed.
+//! C6. Nothing is sent again that servers may have forgotten: after half an hour an outcome is unknown,
+//!     also to a clerk whose process was stopped meanwhile.
 //!
 //! # Without a session
 //! The clerk of 6.5840 2026 asks the servers to remember nothing. It may read, and put at a version:
@@ -32,7 +34,8 @@
 //! # Deviations
 //! - A clerk serves many users at once: serials overtake each other, and the servers keep replies
 //!   for a window of them. The labs' clerk has one operation under way.
-//! - A clerk may have a deadline. The labs' clerk has none: it blocks until it succeeds.
+//! - A clerk has a deadline, at the most that of C6. The labs' clerk has none: it blocks until it
+//!   succeeds.
 
 mod actor;
 mod messages;

@@ -170,6 +170,22 @@ fn an_unknown_outcome_is_said_to_be_unknown() {
     });
 }
 
+/// C6. The clerk's process is stopped for hours, as by SIGSTOP, and goes on.
+#[test]
+fn what_servers_may_have_forgotten_is_not_sent_again() {
+    scene(None, async |scene| {
+        scene.submit(vec![(1, put("a"))]);
+        scene.after(1).await;
+        assert_eq!(scene.sent().len(), 1);
+        scene.node.gate().close();
+        scene.after(2 * 60 * 60 * 1000).await;
+        scene.node.gate().open();
+        scene.after(1000).await;
+        assert!(scene.sent().is_empty());
+        assert_eq!(scene.told(), [(1, Outcome::Unknown)]);
+    });
+}
+
 #[test]
 fn refused_means_that_no_copy_can_take_effect() {
     scene(None, async |scene| {
