@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::{ArgGroup, Args as ClapArgs};
@@ -252,13 +252,13 @@ fn soak(args: &Args) -> Done {
         };
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
         let is_terminal = io::stderr().is_terminal();
-        let mut said = Instant::now();
+        let mut said = clock::now();
         while workers.iter().any(|worker| !worker.is_finished()) {
-            std::thread::sleep(Duration::from_millis(20));
+            clock::pause(Duration::from_millis(20));
             // A log gets a line now and then, a terminal one that moves.
             let pause = if is_terminal { PROGRESS } else { 60 * PROGRESS };
-            if said.elapsed() >= pause {
-                said = Instant::now();
+            if clock::now().duration_since(said) >= pause {
+                said = clock::now();
                 let (front, end) = if is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
                 let text = sum.text(clock::now().duration_since(begun), jobs);
                 let _ = write!(io::stderr(), "{front}{text}{end}");

@@ -182,16 +182,6 @@ impl Client {
         }
     }
 
-    /// The labs' PutAtLeastOnce: at this version, or at the next one at which it succeeds. Gives the
-    /// version that it has made.
-    pub async fn put_at_least_once(&self, key: &str, value: &str, mut version: u64) -> u64 {
-        while let Err(error) = self.put_at(key, value, version).await {
-            assert_ne!(error, PutError::NoKey, "Put({key}, {version})");
-            version += 1;
-        }
-        version + 1
-    }
-
     /// The versioned Put.
     pub async fn put_version(&self, key: &str, value: &str, version: u64) -> Outcome {
         let key = Bytes::copy_from_slice(key.as_bytes());

@@ -9,13 +9,7 @@
 //! and serial, until there is an answer. So every command takes effect once, whatever is crashed or
 //! killed meanwhile, and a test only has to count.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use quorate_node::{Group, replicated};
 use quorate_persistence::Owners;
@@ -33,9 +27,6 @@ use crate::world::{GROUP, Options, World, ask, run};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it asks at all, in virtual time: whatever takes longer will not end.
 const CALL_MAX: Duration = Duration::from_secs(600);
-/// How long the labs' submit helper sweeps the servers, and how long it waits between two sweeps.
-const SUBMIT_MAX: Duration = Duration::from_secs(10);
-const SWEEP: Duration = Duration::from_millis(50);
 /// How long it waits when the answer is that there is none.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -64,8 +55,7 @@ pub fn run_machine_with<M: StateMachine, T>(
     test: impl AsyncFnOnce(Replicas<M>) -> T,
 ) -> T {
     run(seed, options, async |world| {
-        let replicas =
-            Replicas { world, empty, running: Rc::default(), last_leader: Rc::default() };
+        let replicas = Replicas { world, empty, running: Rc::default() };
         for node in replicas.world.servers() {
             replicas.start(node);
         }
@@ -84,15 +74,12 @@ pub struct Replicas<M: StateMachine> {
     world: World,
     empty: fn() -> M,
     running: Rc<RefCell<BTreeMap<NodeId, Replica<M>>>>,
-    /// Who has carried out what was submitted last.
-    last_leader: Rc<Cell<Option<NodeId>>>,
 }
 
 impl<M: StateMachine> Clone for Replicas<M> {
     fn clone(&self) -> Self {
         let (world, running) = (self.world.clone(), self.running.clone());
-        let last_leader = self.last_leader.clone();
-        Replicas { world, empty: self.empty, running, last_leader }
+        Replicas { world, empty: self.empty, running }
     }
 }
 
@@ -142,28 +129,6 @@ impl<M: StateMachine> Replicas<M> {
             Message::Submit(Submit { requests, placing, reply })
         });
         answers.await?.into_iter().next().map(|(_, outcome)| outcome)
-    }
-
-    /// Submits to each of these in turn, beginning with the one that succeeded last, 50 ms between
-    /// two sweeps, until one has carried it out.
-    ///
-    /// # Panics
-    /// After ten seconds, as the labs' helper does.
-    pub async fn submit_to_any(&self, nodes: &[NodeId], command: M::Command) -> M::Reply {
-        let began = Instant::now();
-        while began.elapsed() < SUBMIT_MAX {
-            let last = nodes.iter().position(|node| Some(*node) == self.last_leader.get());
-            for i in 0..nodes.len() {
-                let node = nodes[(last.unwrap_or(0) + i) % nodes.len()];
-                let outcome = timeout(SUBMIT_MAX, self.submit(node, command.clone())).await;
-                if let Ok(Some(Outcome::Done(reply))) = outcome {
-                    self.last_leader.set(Some(node));
-                    return reply;
-                }
-            }
-            tokio::time::sleep(SWEEP).await;
-        }
-        panic!("{command:?}: nobody of {nodes:?} has carried it out within {SUBMIT_MAX:?}");
     }
 
     /// Has the replica on `node` let go everybody who waits, as a node does that stops.

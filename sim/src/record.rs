@@ -248,7 +248,8 @@ impl Recorded {
         put
     }
 
-    /// The labs' PutAtLeastOnce, as [`Client::put_at_least_once`]; each attempt is recorded.
+    /// The labs' PutAtLeastOnce: at this version, or at the next one at which it succeeds. Gives the
+    /// version that it has made.
     pub async fn put_at_least_once(&self, key: &str, value: &str, mut version: u64) -> u64 {
         while let Err(error) = self.put_at(key, value, version).await {
             assert_ne!(error, PutError::NoKey, "Put({key}, {version})");

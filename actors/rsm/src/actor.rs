@@ -341,7 +341,7 @@ impl<M: StateMachine> RsmActor<M> {
         let Some(machine) = &mut self.machine else { return };
         self.time_ms = self.time_ms.max(batch.time_ms);
         self.clock.learn(self.time_ms, stage.node().uptime());
-        let stale = batch.time_ms + STALE_MS < self.time_ms;
+        let stale = batch.time_ms.saturating_add(STALE_MS) < self.time_ms;
         let at = At { index, time_ms: self.time_ms };
         let mine = id.node == self.node && id.life == self.life;
         // A checkpoint that is being written has them too: then they are copied first.

@@ -44,9 +44,9 @@ impl Origins {
         if next {
             *origin = Origin { last_seq: id.seq, last_ms: time_ms };
         }
-        if time_ms >= self.swept_ms + EXPIRY_MS / 60 {
+        if time_ms.saturating_sub(self.swept_ms) >= EXPIRY_MS / 60 {
             self.swept_ms = time_ms;
-            self.lives.retain(|_, origin| origin.last_ms + EXPIRY_MS > time_ms);
+            self.lives.retain(|_, origin| time_ms.saturating_sub(origin.last_ms) < EXPIRY_MS);
         }
         next
     }

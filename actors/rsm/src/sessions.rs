@@ -87,9 +87,9 @@ impl<R: Clone> Sessions<R> {
                 session.acked_below = serial + 1;
             }
         }
-        if time_ms >= self.swept_ms + EXPIRY_MS / 60 {
+        if time_ms.saturating_sub(self.swept_ms) >= EXPIRY_MS / 60 {
             self.swept_ms = time_ms;
-            self.clients.retain(|_, session| session.last_ms + EXPIRY_MS > time_ms);
+            self.clients.retain(|_, session| time_ms.saturating_sub(session.last_ms) < EXPIRY_MS);
         }
     }
 

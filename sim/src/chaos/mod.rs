@@ -11,7 +11,7 @@
 //! - [`schedule`]: everything that is done to a world, as data.
 //! - [`play`](mod@play): does it, heals, and holds that the cluster then converges and serves.
 //! - [`shrink`](mod@shrink): the same violation with fewer steps.
-//! - [`transcript`]: what happened, in space and time.
+//! - [`transcript`](mod@transcript): what happened, in space and time.
 //!
 //! # What always holds
 //! C1. A schedule is the whole run: the same schedule gives the same trace in every process.
