@@ -82,17 +82,17 @@ fn what_failed_once_does_not_fail_again() {
 #[test]
 fn schedules_are_written_and_read() {
     for engine in Engine::ALL {
-        let schedule = Schedule::draw(&plan(engine, 7, "all"));
-        assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule.clone()));
-        let kinds: BTreeSet<String> = schedule
-            .steps
-            .iter()
-            .filter_map(|step| match &step.action {
+        let mut kinds = BTreeSet::new();
+        for seed in 1..=9 {
+            let schedule = Schedule::draw(&plan(engine, seed, "all"));
+            assert_eq!(schedule.steps.len(), 300);
+            assert_eq!(Schedule::parse(&schedule.to_json()), Ok(schedule.clone()));
+            kinds.extend(schedule.steps.iter().filter_map(|step| match &step.action {
                 Action::Fault(fault) => fault.to_string().split(' ').next().map(str::to_string),
                 Action::Ask(_) => None,
-            })
-            .collect();
-        assert!(schedule.steps.len() == 300 && kinds.len() > 5, "{} kinds", kinds.len());
+            }));
+        }
+        assert!(kinds.len() > 10, "{} kinds", kinds.len());
     }
     let good = Schedule::draw(&plan(Engine::Paxos, 7, "all")).to_json();
     let refused = |from: &str, to: &str| {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_protocol::{GroupId, Name};
+use quorate_protocol::{
+    GroupId, Name,
+    planted::{Bug, is_planted},
+};
 use quorate_stage::{Outlet, Role, Stage};
 
 use crate::{
@@ -175,6 +178,10 @@ impl JournalActor {
         if let Some(number) = stream.written.take() {
             stream.journal.sync().map_err(|error| error.to_string())?;
             owners.syncs.fetch_add(1, Relaxed);
+            let number = match is_planted(Bug::LaterRecordsReported) {
+                true => stream.appended,
+                false => number,
+            };
             stream.reported = number;
             stream.reply.send(me, JournalEvent::Durable(number));
             stream.journal.prepare(PREPARE_BYTES).map_err(|error| error.to_string())?;

@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
+use quorate_protocol::planted::{Bug, is_planted};
 
 use crate::disk::{Disk, DiskError, DiskFile};
 
@@ -156,9 +157,13 @@ impl Sink {
         self.out.extend_from_slice(&chunk_crc(self.index, 0, &end).to_le_bytes());
         self.out.extend_from_slice(&end);
         self.flush()?;
-        self.file.sync_data()?;
+        if !is_planted(Bug::FileNotSynced) {
+            self.file.sync_data()?;
+        }
         self.file.persist(&self.path)?;
-        disk.sync_dir(dir_of(&self.path))?;
+        if !is_planted(Bug::FileNameNotSynced) {
+            disk.sync_dir(dir_of(&self.path))?;
+        }
         Ok(self.offset)
     }
 }

@@ -50,6 +50,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_protocol::planted::{Bug, is_planted};
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use segment::{BadHeader, FRAME_BYTES, Found, HEADER_BYTES, SegmentHeader};
@@ -317,7 +318,7 @@ impl Journal {
     /// sync alone would not put it there (D4).
     fn settle(&mut self, file: &Path, scanned: &Scanned, read: &[u8]) -> Result<(), JournalError> {
         let mut handle = self.disk.open_existing(file)?;
-        if scanned.torn {
+        if scanned.torn && !is_planted(Bug::TornTailLeft) {
             tracing::warn!(
                 file = %file.display(),
                 offset = scanned.end,
@@ -416,7 +417,15 @@ impl Journal {
             unreachable!("an unsynced block lies in the current segment, the last one");
         };
         self.counts.syncs += 1;
-        if let Err(error) = current.file.sync_data() {
+        let synced = match is_planted(Bug::BlockNotSynced) {
+            true => Ok(()),
+            false => current.file.sync_data(),
+        };
+        let synced = match is_planted(Bug::FailedSyncTriedAgain) {
+            true => synced.or_else(|_| current.file.sync_data()),
+            false => synced,
+        };
+        if let Err(error) = synced {
             // So that no later process takes the bytes for durable because it can see them.
             let _ = current.file.truncate(current.end as u64);
             return Err(self.poisoned_by(error));
@@ -424,7 +433,10 @@ impl Journal {
         current.end += unsynced.bytes;
         segment.len = segment.len.max(current.end as u64);
         segment.live += unsynced.bytes as u64;
-        segment.mark = segment.mark.max(unsynced.mark);
+        segment.mark = match is_planted(Bug::TrimByLastMark) {
+            true => unsynced.mark,
+            false => segment.mark.max(unsynced.mark),
+        };
         self.sequence_next += 1;
         self.bytes_since_trim += unsynced.bytes as u64;
         Ok(())
@@ -540,6 +552,7 @@ impl Journal {
 
     /// Writes the buffer as the next block, where it fits; answers the bytes of the block.
     fn write_buffer(&mut self, preamble: &[u8]) -> Result<usize, JournalError> {
+        let preamble = if is_planted(Bug::SegmentWithoutStanding) { &[] } else { preamble };
         let payload = self.buffer.len() - HEADER_BYTES;
         let first_payload = match preamble.is_empty() {
             true => payload,
@@ -619,7 +632,9 @@ impl Journal {
         let len = if self.options.zero_fill { capacity } else { HEADER_BYTES } as u64;
         self.segments.push_back(Segment { first_sequence, len, live: 0, mark: 0 });
         self.current = Some(Current { file, salt, end: HEADER_BYTES, capacity });
-        self.disk.sync_dir(&self.dir).map_err(|error| self.poisoned_by(error))?;
+        if !is_planted(Bug::SegmentNameNotSynced) {
+            self.disk.sync_dir(&self.dir).map_err(|error| self.poisoned_by(error))?;
+        }
         self.counts.syncs += 1;
         Ok(())
     }

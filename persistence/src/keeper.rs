@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_protocol::Name;
+use quorate_protocol::{
+    Name,
+    planted::{Bug, is_planted},
+};
 use quorate_stage::{Outlet, Role, Stage};
 
 use crate::{
@@ -279,7 +282,9 @@ impl FilesActor {
             match cursor.next_chunk(disk) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    disk.open_existing(path)?.sync_data()?;
+                    if !is_planted(Bug::FetchedFileNotSynced) {
+                        disk.open_existing(path)?.sync_data()?;
+                    }
                     disk.rename(path, &to)?;
                     if let Some(dir) = to.parent() {
                         disk.sync_dir(dir)?;

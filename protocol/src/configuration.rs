@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::NodeId;
+use crate::{
+    NodeId,
+    planted::{Bug, is_planted},
+};
 
 /// The members of a group. While `outgoing` is not empty two configurations rule together (Raft,
 /// section 6: joint consensus), and whatever is agreed needs a majority of each.
@@ -34,7 +37,8 @@ impl Configuration {
     /// outgoing ones too. Nobody decides in a group without voters.
     pub fn has_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
         let majority = |voters: &BTreeSet<NodeId>| {
-            2 * voters.iter().filter(|node| agrees(**node)).count() > voters.len()
+            let agreed = voters.iter().filter(|node| agrees(**node)).count();
+            2 * (agreed + usize::from(is_planted(Bug::RaftQuorumTooSmall))) > voters.len()
         };
         majority(&self.voters) && (!self.is_joint() || majority(&self.outgoing))
     }

@@ -8,6 +8,7 @@ mod core;
 mod ids;
 pub mod log;
 mod name;
+pub mod planted;
 
 pub use crate::configuration::Configuration;
 pub use crate::core::{Core, Never, Out, TimerRequest};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_protocol::{Name, NodeId};
+use quorate_protocol::{Name, NodeId, log::Index};
 use quorate_stage::Observer;
 use tokio::{sync::Notify, time::Instant};
 
@@ -151,6 +151,11 @@ impl Trace {
     /// A server starts with what is on its disk.
     pub(crate) fn on_start(&self, node: NodeId) {
         self.state().checkers.on_start(node);
+    }
+
+    /// A server has lost power: its newest checkpoint is of this index.
+    pub(crate) fn on_power_lost(&self, node: NodeId, saved: Index) {
+        self.hold(|checkers| checkers.on_power_lost(node, saved));
     }
 
     /// A server has another disk than before.

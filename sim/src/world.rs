@@ -18,7 +18,7 @@ use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners,
     STEP_BYTES, SimDisk, remove_leftovers,
 };
-use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role};
+use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role, log::Index};
 use quorate_rsm::{Message as ToRsm, Status};
 use quorate_stage::{
     Chance, Fatal, Gate, Limits, Mailbox, Node, Observer, Outlet, Transport, seat,
@@ -50,6 +50,9 @@ pub struct Options {
     pub log_bytes_max: u64,
     /// Whether every read goes through the log.
     pub reads_in_log: bool,
+    /// Whether the actors expect that single messages are lost, as on the labs' networks, or have
+    /// the patience that they have over TCP.
+    pub expects_loss: bool,
     /// How long a sync takes at most.
     pub sync_delay_max: Duration,
     /// Bytes of a file that are written or read at one go.
@@ -67,6 +70,7 @@ impl Options {
             keep_trace: false,
             log_bytes_max: 64 * 1024,
             reads_in_log: false,
+            expects_loss: true,
             sync_delay_max: Duration::from_millis(2),
             step_bytes: STEP_BYTES,
             part_bytes: PART_BYTES,
@@ -320,13 +324,17 @@ impl World {
 
     /// What stands in the newest checkpoint of a server.
     pub fn newest_checkpoint(&self, node: NodeId) -> Option<Vec<u8>> {
-        let disk = self.disk(node);
+        let (_, path) = self.newest_saved(node)?;
+        self.disk(node).peek(&path)
+    }
+
+    /// Its index, and where it lies.
+    fn newest_saved(&self, node: NodeId) -> Option<(u64, PathBuf)> {
         let index = |path: &PathBuf| {
             let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
             Some((name.parse::<u64>().ok()?, path.clone()))
         };
-        let (_, path) = disk.files().iter().filter_map(index).max()?;
-        disk.peek(&path)
+        self.disk(node).files().iter().filter_map(index).max()
     }
 
     /// The labs' SnapshotSize: bytes of the newest checkpoint, of the server where it is longest.
@@ -435,7 +443,8 @@ impl World {
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
         let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
-        let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, true);
+        let lossy = self.options.expects_loss;
+        let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, lossy);
         config.courier.part_bytes = self.options.part_bytes;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
@@ -548,6 +557,10 @@ impl World {
     pub fn kill(&self, node: NodeId) {
         let gone = self.remove(node);
         self.end(node, &gone.aborts);
+        if gone.group.is_some() {
+            let saved = self.newest_saved(node).map_or(0, |(index, _)| index);
+            self.trace.on_power_lost(node, Index(saved));
+        }
     }
 
     /// Kills the process of a server: its actors end where they are, what it has written stays,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::{Core, Name, NodeId, Out};
+use quorate_protocol::{
+    Core, Name, NodeId, Out,
+    planted::{Bug, is_planted},
+};
 use quorate_stage::{Durability, DurableCore, Outlet};
 
 use crate::messages::{
@@ -69,7 +72,9 @@ impl Acceptor {
         match record {
             Record::Standing { promised, marks, forgotten } => {
                 self.promised = self.promised.max(promised);
-                self.forgotten = self.forgotten.max(forgotten);
+                if !is_planted(Bug::ForgottenLostWithSegment) {
+                    self.forgotten = self.forgotten.max(forgotten);
+                }
                 for (ballot, through) in marks {
                     self.mark(ballot, through);
                 }
@@ -129,17 +134,20 @@ impl Acceptor {
     }
 
     fn on_prepare(&mut self, from: NodeId, ballot: Ballot, slot: Slot, out: &mut Out<Self>) {
-        if ballot < self.promised {
+        if ballot < self.promised && !is_planted(Bug::PromiseBelowPromise) {
             return self.nack(from, ballot, out);
         }
         // A repeated Prepare is answered again, since the first answer may have been lost.
         if ballot > self.promised {
             self.promised = ballot;
-            out.persist(Record::Promised(ballot));
+            if !is_planted(Bug::PromiseNotRecorded) {
+                out.persist(Record::Promised(ballot));
+            }
         }
         let forgotten = self.forgotten;
         let (mut first, mut votes, mut bytes) = (slot, vec![], 0);
-        for (slot, vote) in self.votes.range(slot..) {
+        let shown = if is_planted(Bug::FirstVoteNotShown) { slot.next() } else { slot };
+        for (slot, vote) in self.votes.range(shown..) {
             bytes += value_bytes(&vote.value);
             if bytes > PROMISE_PART_BYTES_MAX && !votes.is_empty() {
                 let (from_slot, votes) = (first, std::mem::take(&mut votes));
@@ -163,7 +171,7 @@ impl Acceptor {
         progress: Progress,
         out: &mut Out<Self>,
     ) {
-        if ballot < self.promised {
+        if ballot < self.promised && !is_planted(Bug::AcceptBelowPromise) {
             return self.nack(from, ballot, out);
         }
         let rises = ballot > self.promised;
@@ -173,6 +181,10 @@ impl Acceptor {
         let asked = entries.len();
         entries.retain(|(slot, _)| *slot >= self.forgotten);
         let forgotten = entries.len() < asked;
+        let through = match is_planted(Bug::OwnRoundTakenForChosen) {
+            true => round,
+            false => progress.through,
+        };
         let id = |value: &Value| value.as_ref().map(|proposal| proposal.id);
         let voted = |slot: &Slot| self.votes.get(slot).filter(|vote| vote.ballot == ballot);
         if let Some((slot, _)) = entries
@@ -182,18 +194,21 @@ impl Acceptor {
             out.alarm(format!("{from} proposes two values for slot {slot} in ballot {ballot}"));
             return;
         }
-        let known = |(slot, _): &Entry| voted(slot).is_some();
+        let known = |(slot, _): &Entry| {
+            let lower = is_planted(Bug::LowerVoteKept) && self.votes.contains_key(slot);
+            voted(slot).is_some() || lower
+        };
         if !entries.iter().all(known) {
             for (slot, value) in &entries {
                 self.vote(*slot, Vote { ballot, round, value: value.clone() });
             }
-            let (entries, through) = (entries.clone(), progress.through);
+            let entries = entries.clone();
             out.persist(Record::Voted { ballot, round, entries, through });
         } else if rises {
             // A1. Nothing is left to vote for, and the promise is one all the same.
             out.persist(Record::Promised(ballot));
         }
-        self.mark(ballot, progress.through);
+        self.mark(ballot, through);
         let below = self.forgotten;
         let answer = match forgotten {
             true => Answer::Forgotten { ballot, round, below },
@@ -204,7 +219,7 @@ impl Acceptor {
     }
 
     fn on_confirm(&mut self, from: NodeId, ballot: Ballot, id: u64, out: &mut Out<Self>) {
-        if ballot < self.promised {
+        if ballot < self.promised && !is_planted(Bug::ConfirmsTheDeposed) {
             return self.nack(from, ballot, out);
         }
         out.send(Outbound::Answer(from, Answer::Confirmed { ballot, id }));

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use quorate_kvserver::{
     Condition, KEY_BYTES_MAX, KvError, Message as ToServer, Op, Reply, Served, VALUE_BYTES_MAX,
 };
-use quorate_protocol::{Name, NodeId};
+use quorate_protocol::{
+    Name, NodeId,
+    planted::{Bug, is_planted},
+};
 use quorate_rsm::{Outcome as Answer, Request, STALE_MS};
 use quorate_stage::{Link, Mailbox, Outlet, Role, Stage};
 use tokio::time::Instant;
@@ -178,6 +181,9 @@ impl Clerk {
     }
 
     fn acked_below(&self) -> u64 {
+        if is_planted(Bug::AcknowledgedTooEarly) {
+            return self.last_serial + 1;
+        }
         self.pending.first_key_value().map_or(self.last_serial + 1, |(serial, _)| *serial)
     }
 
@@ -199,7 +205,9 @@ impl Clerk {
             let Some(pending) = self.pending.get_mut(&serial) else { continue };
             let outcome = match answer {
                 Answer::Done(Reply::Error(KvError::Version { .. }))
-                    if !self.config.sessions && pending.again =>
+                    if !self.config.sessions
+                        && pending.again
+                        && !is_planted(Bug::RetryTakenForRefused) =>
                 {
                     Outcome::Maybe
                 }
@@ -256,12 +264,20 @@ impl Clerk {
             };
             pending.reply.send(stage.name(), vec![(pending.token, outcome)]);
         }
-        let slow: Vec<u64> = self
+        let mut slow: Vec<u64> = self
             .pending
             .iter()
             .filter(|(_, pending)| now >= pending.due)
             .map(|(serial, _)| *serial)
             .collect();
+        if is_planted(Bug::RetryIsAnotherCommand) {
+            for serial in &mut slow {
+                let Some(pending) = self.pending.remove(serial) else { continue };
+                self.last_serial += 1;
+                *serial = self.last_serial;
+                self.pending.insert(*serial, pending);
+            }
+        }
         if !slow.is_empty() {
             self.current = (self.current + 1) % self.servers.nodes.len();
             for serial in &slow {

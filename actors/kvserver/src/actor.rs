@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quorate_protocol::{Name, NodeId};
+use quorate_protocol::{
+    Name, NodeId,
+    planted::{Bug, is_planted},
+};
 use quorate_rsm::{
     Answers, At, Message as ToRsm, Placing, Restore, Restoring, StateMachine, Submit, Writer,
 };
@@ -86,7 +89,10 @@ impl KvServer {
         clerks: PeerOutlet<Served>,
         stage: &mut Stage<Self>,
     ) -> Self {
-        let session = stage.chance().number();
+        let session = match is_planted(Bug::SerialsReused) {
+            true => stage.name().node.0.into(),
+            false => stage.chance().number(),
+        };
         let mailbox = stage.mailbox().clone();
         let own = Outlet::from_fn(move |from, answers| {
             mailbox.send(from, Message::AnsweredOwn { session, answers });

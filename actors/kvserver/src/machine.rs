@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_protocol::planted::{Bug, is_planted};
 
 use crate::{
     Condition, HASH_SLOT_COUNT, HashSlot, KEY_BYTES_MAX, Key, KvError, Op, Reply, Snapshot,
@@ -133,7 +134,7 @@ impl Store {
             Condition::IfVersion(expected) => match version {
                 None if expected == Version(0) => true,
                 None => return Reply::Error(KvError::NoKey),
-                Some(version) if version == expected => true,
+                Some(version) if version == expected || is_planted(Bug::VersionNotCompared) => true,
                 Some(stored) => return Reply::Error(KvError::Version { stored }),
             },
         };

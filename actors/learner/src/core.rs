@@ -11,6 +11,7 @@ use quorate_acceptor::{
 use quorate_protocol::{
     Configuration, Core, Name, Never, NodeId, Out,
     log::{Chosen, Event, Index, Position, Request},
+    planted::{Bug, is_planted},
 };
 
 use quorate_stage::Outlet;
@@ -249,7 +250,9 @@ impl Learner {
             self.ballot = ballot;
             self.through = Round(0);
             // Votes of older ballots are proposed again, or asked for by slot.
-            self.voted.clear();
+            if !is_planted(Bug::FormerVotesKept) {
+                self.voted.clear();
+            }
             out.send(Outbound::Proposer(self.me, Notice::Ballot(ballot)));
         }
     }
@@ -258,7 +261,8 @@ impl Learner {
     fn on_progress(&mut self, ballot: Ballot, progress: Progress, out: &mut Out<Self>) {
         self.on_ballot(ballot, out);
         let mut entries = vec![];
-        if ballot == self.ballot && progress.through > self.through {
+        let is_present = ballot == self.ballot || is_planted(Bug::ProgressOfAnyBallot);
+        if is_present && progress.through > self.through {
             self.through = progress.through;
             let rest = self.voted.split_off(&progress.through.next());
             for (_, round) in std::mem::replace(&mut self.voted, rest) {
@@ -393,7 +397,8 @@ impl Learner {
                     self.heard_of(*slot);
                 }
                 if ballot == self.ballot {
-                    if round <= self.through {
+                    let next = self.through.next();
+                    if round < next || (round == next && is_planted(Bug::VoteTakenForChosen)) {
                         self.decide(entries, out);
                     } else {
                         self.voted.insert(round, entries);

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_acceptor::{Ballot, Message as ToAcceptor, Slot, Vote};
-use quorate_protocol::{NodeId, log::ProposalId};
+use quorate_protocol::{
+    NodeId,
+    log::ProposalId,
+    planted::{Bug, is_planted},
+};
 
 use crate::messages::Wish;
 
@@ -106,7 +110,7 @@ impl Campaign {
     ) -> bool {
         for (slot, vote) in votes {
             let best = self.votes.entry(slot).or_insert_with(|| vote.clone());
-            if vote.ballot > best.ballot {
+            if vote.ballot > best.ballot && !is_planted(Bug::HighestVoteIgnored) {
                 *best = vote;
             }
         }

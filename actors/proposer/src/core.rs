@@ -10,6 +10,7 @@ use quorate_learner::{Holes, Message as ToLearner, Notice};
 use quorate_protocol::{
     Core, Member, Name, Never, NodeId, Out,
     log::{Event, Index, Proposal, ProposalId, Request},
+    planted::{Bug, is_planted},
 };
 
 use crate::{
@@ -105,7 +106,7 @@ pub struct Config {
 
 impl Config {
     pub(crate) fn quorum(&self) -> usize {
-        self.nodes.len() / 2 + 1
+        self.nodes.len() / 2 + usize::from(!is_planted(Bug::PaxosQuorumTooSmall))
     }
 }
 
@@ -364,7 +365,9 @@ impl Proposer {
     fn campaign(&mut self, out: &mut Out<Self>) {
         let me = self.config.me;
         self.drop_offers(out);
-        let ballot = Ballot::new(self.highest.round + 1, me);
+        let is_ours = self.highest.proposer == Some(me);
+        let step = u64::from(!(is_ours && is_planted(Bug::BallotReused)));
+        let ballot = Ballot::new(self.highest.round + step, me);
         self.highest = ballot;
         let first = self.missing.map_or(self.below, |missing| missing.min(self.below));
         let campaign = Campaign::new(ballot, first);
@@ -390,7 +393,8 @@ impl Proposer {
     ) {
         let me = self.config.me.node;
         let Phase::Campaigning(campaign) = &mut self.phase else { return };
-        if ballot != campaign.ballot() || !self.config.nodes.contains(&from) {
+        let is_due = ballot == campaign.ballot() || is_planted(Bug::FormerPromiseCounted);
+        if !is_due || !self.config.nodes.contains(&from) {
             return;
         }
         // Also from a part that does not complete a promise: it is true whoever says it.
@@ -417,7 +421,10 @@ impl Proposer {
         // What some acceptor has forgotten it could not show. It is chosen: to propose anything
         // there, even a no-op, would be a second value for the slot. In the labs' library nobody
         // needs it; of a log somebody may, and then needs a checkpoint.
-        let forgotten = campaign.forgotten();
+        let forgotten = match is_planted(Bug::NoOpWhereForgotten) {
+            true => Slot(0),
+            false => campaign.forgotten(),
+        };
         if self.config.holes == Holes::Left {
             self.forget(forgotten);
         }
@@ -486,7 +493,7 @@ impl Proposer {
             }
             Answer::Accepted { ballot, round } => {
                 if let Phase::Leading(lead) = &mut self.phase
-                    && ballot == lead.ballot()
+                    && (ballot == lead.ballot() || is_planted(Bug::FormerVoteCounted))
                 {
                     lead.on_accepted(&self.config, from, round, out);
                 }

@@ -10,6 +10,7 @@ use quorate_learner::{Holes, Message as ToLearner};
 use quorate_protocol::{
     NodeId, Out,
     log::{Proposal, ProposalId},
+    planted::{Bug, is_planted},
 };
 
 use crate::{
@@ -282,7 +283,10 @@ impl Lead {
             self.last_confirm += 1;
             let id = self.last_confirm;
             let asks = std::mem::take(&mut self.asks);
-            let from = self.below.max(self.recovered);
+            let from = match is_planted(Bug::ReadBelowRecovered) {
+                true => self.below,
+                false => self.below.max(self.recovered),
+            };
             self.confirms.insert(id, Confirm { asks, acks: BTreeSet::new(), from });
             let message = ToAcceptor::Confirm { ballot: self.ballot, id };
             out.send(Outbound::Acceptors(self.members(), message));
@@ -339,12 +343,13 @@ impl Lead {
             out.alarm(format!("{from} is no member, yet votes"));
             return;
         }
-        sent.votes.insert(from);
+        let again = !sent.votes.insert(from);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.known = peer.known.max(sent.carried);
             (peer.pause, peer.last_pause) = (0, 0);
         }
-        if !sent.chosen && sent.votes.len() >= config.quorum() {
+        let votes = sent.votes.len() + usize::from(again && is_planted(Bug::VoteCountedTwice));
+        if !sent.chosen && votes >= config.quorum() {
             sent.chosen = true;
             self.in_flight -= 1;
             let entries = sent.entries.clone();
@@ -389,7 +394,8 @@ impl Lead {
     /// one, else by itself.
     fn advance(&mut self, config: &Config, out: &mut Out<Proposer>) {
         let mut waiters = BTreeSet::new();
-        while let Some(sent) = self.rounds.get_mut(&self.through.next()).filter(|s| s.chosen) {
+        let passes = |sent: &&mut Sent| sent.chosen || is_planted(Bug::ProgressPastAGap);
+        while let Some(sent) = self.rounds.get_mut(&self.through.next()).filter(passes) {
             self.through = self.through.next();
             waiters.append(&mut sent.waiters);
             if let (Holes::Filled, Some((slot, _))) = (self.holes, sent.entries.last()) {
@@ -479,7 +485,7 @@ impl Lead {
         if config.nodes.contains(&from) {
             confirm.acks.insert(from);
         }
-        if confirm.acks.len() < config.quorum() {
+        if confirm.acks.len() < config.quorum() && !is_planted(Bug::ReadUnconfirmed) {
             return;
         }
         let Some(Confirm { asks, from, .. }) = self.confirms.remove(&id) else { return };

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::{NodeId, Out};
+use quorate_protocol::{
+    NodeId, Out,
+    planted::{Bug, is_planted},
+};
 
 use crate::{
     core::{Outbound, Peer, Role, Shared, Timer, to},
@@ -119,7 +122,9 @@ impl Peer {
         let Role::Candidate(candidate) = &mut self.role else { return };
         // A refused pre-vote comes with the voter's own term.
         let is_answer = candidate.pre_vote == pre_vote
-            && (candidate.term == term || (pre_vote && !granted && term.next() == candidate.term));
+            && (candidate.term == term
+                || is_planted(Bug::FormerTermVoteCounted)
+                || (pre_vote && !granted && term.next() == candidate.term));
         if !is_answer {
             return;
         }

@@ -8,6 +8,7 @@ use std::{
 use quorate_protocol::{
     Configuration, Core, Name, NodeId, Out,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request},
+    planted::{Bug, is_planted},
 };
 use quorate_stage::{Durability, DurableCore, Outlet};
 
@@ -189,14 +190,17 @@ impl Shared {
             self.term,
             self.voted_for
         );
-        if term > self.term {
+        let is_new = term > self.term;
+        if is_new {
             // Somebody else may lead by now: what becomes of the offers is not ours to say.
             for id in std::mem::take(&mut self.offers) {
                 out.send_at_once(Outbound::Log(Event::Dropped { id }));
             }
         }
         (self.term, self.voted_for) = (term, voted_for);
-        out.persist(Record::Voted { term, voted_for });
+        if is_new || !is_planted(Bug::VoteNotRecorded) {
+            out.persist(Record::Voted { term, voted_for });
+        }
     }
 
     /// Cuts off what stands from `from` on, which a leader replaces.
@@ -332,6 +336,7 @@ impl Shared {
     /// Whether a log that ends so is at least as up to date as ours (section 5.4.1).
     fn is_up_to_date(&self, last_log_term: Term, last_log_index: Place) -> bool {
         (last_log_term, last_log_index) >= (self.log.last_term(), self.log.last())
+            || is_planted(Bug::LogsNotCompared)
     }
 }
 
@@ -347,6 +352,9 @@ impl Peer {
         for record in records {
             // A segment may begin with a standing that is newer than the records behind it.
             let (vote, newer_base) = match record {
+                Record::Standing { base, .. } if is_planted(Bug::TermLostWithSegment) => {
+                    (None, Some(base))
+                }
                 Record::Standing { term, voted_for, base } => (Some((term, voted_for)), Some(base)),
                 Record::Voted { term, voted_for } => (Some((term, voted_for)), None),
                 Record::Appended { from, entries: new } => {
@@ -412,6 +420,20 @@ impl Peer {
     /// Its term.
     pub fn term(&self) -> Term {
         self.shared.term
+    }
+
+    /// Whom it has voted for in its term.
+    pub fn voted_for(&self) -> Option<NodeId> {
+        self.shared.voted_for
+    }
+
+    /// Through which place it takes another's log, or its own durable one, for the same as its log:
+    /// `None` unless it leads, and the other gets its log.
+    pub fn match_index(&self, node: NodeId) -> Option<Place> {
+        match &self.role {
+            Role::Leader(leader) => leader.match_of(self.shared.me(), node),
+            Role::Follower(_) | Role::Candidate(_) => None,
+        }
     }
 
     /// Its log.
@@ -519,7 +541,8 @@ impl Peer {
             }
             self.follow(term, None, out);
         }
-        let free = self.shared.voted_for.is_none_or(|node| node == from);
+        let free = self.shared.voted_for.is_none_or(|node| node == from)
+            || is_planted(Bug::TwoVotesInATerm);
         let granted = term == self.shared.term && free && up_to_date && from != self.shared.me();
         if granted {
             if self.shared.voted_for.is_none() {
@@ -543,7 +566,7 @@ impl Peer {
             return self.follow(term, None, out);
         }
         if let Role::Leader(leader) = &mut self.role
-            && term == self.shared.term
+            && (term == self.shared.term || is_planted(Bug::FormerTermMatchCounted))
         {
             leader.on_appended(&mut self.shared, from, round, result, out);
         }

@@ -3,6 +3,7 @@
 use quorate_protocol::{
     NodeId, Out,
     log::{Event, Position},
+    planted::{Bug, is_planted},
 };
 
 use crate::{
@@ -54,7 +55,8 @@ impl Peer {
             // that: should it lead this term when it hears of it, it must not take the round of
             // its former lead for one of this.
             let (term, result) = (self.shared.term, Match::Through(Place(0)));
-            out.send(to(from, Message::Appended { term, round: 0, result }));
+            let round = if is_planted(Bug::DeposedRoundAnswered) { round } else { 0 };
+            out.send(to(from, Message::Appended { term, round, result }));
             return false;
         }
         if term == self.shared.term && self.leads() {
@@ -97,7 +99,11 @@ impl Peer {
             Match::Through(place) => {
                 follower.matched = follower.matched.max(place);
                 // Not beyond: what stands there need not be what the leader has.
-                self.shared.commit_through(leader_commit.min(follower.matched), out);
+                let through = match is_planted(Bug::CommitsBeyondTheMatch) {
+                    true => self.shared.log.last(),
+                    false => follower.matched,
+                };
+                self.shared.commit_through(leader_commit.min(through), out);
                 Match::Through(follower.matched)
             }
             other => other,
@@ -182,9 +188,14 @@ impl Shared {
         // What is covered by the base is committed, and so the same.
         let places = (prev_log_index.0 + 1..).map(Place);
         let same = places.zip(&entries).take_while(|(place, entry)| {
-            *place < self.log.base_place() || self.log.term_at(*place) == Some(entry.term)
+            let term = self.log.term_at(*place);
+            let kept = term.is_some() && is_planted(Bug::ConflictKept);
+            *place < self.log.base_place() || term == Some(entry.term) || kept
         });
         let new = entries.split_off(same.count());
+        if new.is_empty() && end >= self.commit && is_planted(Bug::MatchedCutOff) {
+            self.cut_off(end.next());
+        }
         if let Some(first) = new.first() {
             let place = Place(end.0 - new.len() as u64).next();
             let before = self.log.term_at(place.before()).unwrap_or_default();

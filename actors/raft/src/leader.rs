@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_protocol::{
     Configuration, NodeId, Out,
     log::{Index, Proposal, ProposalId},
+    planted::{Bug, is_planted},
 };
 use quorate_stage::Outlet;
 
@@ -167,6 +168,9 @@ impl Leader {
         }
         let entries = payloads.into_iter().map(|payload| Entry { term, payload }).collect();
         shared.append(entries, out);
+        if is_planted(Bug::LeaderCountsItselfEarly) {
+            self.own_match = shared.log.last();
+        }
         let result = Match::Through(shared.log.last());
         out.send(to(shared.me(), Message::Appended { term, round: 0, result }));
         out.want_drained();
@@ -296,7 +300,8 @@ impl Leader {
     pub(crate) fn pump(&mut self, shared: &mut Shared, mut beat: bool, out: &mut Out<Peer>) {
         // Section 8: a read waits for our first entry, and then for a round sent after it has come.
         let rounds_max = shared.config.limits.read_rounds_max;
-        if !self.asked.is_empty() && shared.commit >= self.first && self.reads.len() < rounds_max {
+        let knows_all = shared.commit >= self.first || is_planted(Bug::RaftReadTooEarly);
+        if !self.asked.is_empty() && knows_all && self.reads.len() < rounds_max {
             beat = true;
             let (asked, round) = (std::mem::take(&mut self.asked), self.round + 1);
             let from = shared.log.index_at(shared.commit).next();
@@ -382,19 +387,24 @@ impl Leader {
         out.want_drained();
     }
 
+    /// Through which place a node's log is known to be durable and the same as ours.
+    pub(crate) fn match_of(&self, me: NodeId, node: NodeId) -> Option<Place> {
+        if node == me {
+            return Some(self.own_match);
+        }
+        self.progress.get(&node).map(|progress| progress.match_index)
+    }
+
     /// Commits what a majority has, if it is of our own term (section 5.4.2).
     fn advance(&mut self, shared: &mut Shared, out: &mut Out<Peer>) {
         let me = shared.me();
-        let match_of = |node: NodeId| match self.progress.get(&node) {
-            _ if node == me => self.own_match,
-            Some(progress) => progress.match_index,
-            None => Place(0),
-        };
+        let match_of = |node: NodeId| self.match_of(me, node).unwrap_or_default();
         let places: BTreeSet<Place> =
             shared.configuration().members().into_iter().map(match_of).collect();
         let before = shared.commit;
         for place in places.into_iter().rev().take_while(|place| *place > before) {
-            if shared.log.term_at(place) != Some(shared.term) {
+            let is_ours = shared.log.term_at(place) == Some(shared.term);
+            if !is_ours && !is_planted(Bug::FormerTermCommitted) {
                 // Nor is anything before it: it is committed together with an entry of ours.
                 break;
             }
@@ -444,7 +454,8 @@ impl Leader {
             let agrees = |node: NodeId| {
                 node == me || self.progress.get(&node).is_some_and(|p| p.acked_round >= read.round)
             };
-            if !shared.configuration().has_quorum(agrees) {
+            let confirmed = shared.configuration().has_quorum(agrees);
+            if !confirmed && !is_planted(Bug::RaftReadUnconfirmed) {
                 break;
             }
             let Some(ReadRound { from, asked, .. }) = self.reads.pop_front() else { break };

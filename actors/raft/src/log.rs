@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use quorate_protocol::{
     Configuration,
     log::{Index, Position},
+    planted::{Bug, is_planted},
 };
 
 use crate::messages::{Entry, Payload, Place, Term};
@@ -138,10 +139,14 @@ impl Log {
     /// What describes the prefix that ends at a place, the base or later.
     pub fn position(&self, place: Place) -> Position {
         let place = place.min(self.last()).max(self.base_place());
+        let term = match is_planted(Bug::PositionOfALaterTerm) {
+            true => self.last_term(),
+            false => self.term_at(place).unwrap_or_default(),
+        };
         Position {
             index: self.index_at(place),
             place: place.0,
-            term: self.term_at(place).unwrap_or_default().0,
+            term: term.0,
             configuration: self.configuration_at(place).0.clone(),
         }
     }

@@ -13,6 +13,7 @@ use quorate_persistence::{FileEvent, FilesMessage};
 use quorate_protocol::{
     Name, NodeId,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request as ToEngine},
+    planted::{Bug, is_planted},
 };
 use quorate_stage::{Outlet, Role, Stage};
 use serde::{Deserialize, Serialize};
@@ -242,13 +243,20 @@ impl<M: StateMachine> RsmActor<M> {
         for (token, request) in requests {
             let waiter = Waiter { token, reply: reply.clone() };
             if M::is_read(&request.command) && !self.config.reads_in_log {
-                self.fresh_reads.push(Read { command: request.command, waiter });
+                let read = Read { command: request.command, waiter };
+                match is_planted(Bug::ReadServedLocally) {
+                    true => self.barred_reads.entry(self.next).or_default().push(read),
+                    false => self.fresh_reads.push(read),
+                }
             } else {
                 match placing {
                     Placing::UntilApplied => self.queue.push_back((request, waiter)),
                     Placing::Once => self.once.push(request, waiter),
                 }
             }
+        }
+        if is_planted(Bug::ReadServedLocally) {
+            self.answer_barred(stage.name());
         }
         stage.request_flush();
     }
@@ -269,6 +277,11 @@ impl<M: StateMachine> RsmActor<M> {
         if let Some((requests, waiters)) = self.once.take(self.config.batch_commands_max) {
             let command = self.encode(requests, true, stage);
             self.once.offer(command, waiters, &self.wiring.proposals, stage.name());
+        }
+        if is_planted(Bug::ReadSharesOldBarrier)
+            && let Some(mut asked) = self.asked_reads.last_entry()
+        {
+            asked.get_mut().append(&mut self.fresh_reads);
         }
         // One barrier at a time, and one more for what came since: reads share them.
         if !self.fresh_reads.is_empty() && self.asked_reads.len() < 2 {
@@ -309,7 +322,8 @@ impl<M: StateMachine> RsmActor<M> {
         for Chosen { index, proposal } in chosen {
             // R1. What is above was meant for a former life of ours, and comes again: we have
             // subscribed from `next` on.
-            if index != self.next {
+            let gap = index > self.next && is_planted(Bug::GapApplied);
+            if index != self.next && !gap {
                 continue;
             }
             self.next = index.next();
@@ -368,7 +382,11 @@ impl<M: StateMachine> RsmActor<M> {
                 Outcome::Forgotten
             } else {
                 let sessions = self.scopes.entry(M::scope(&command)).or_default();
-                match sessions.check(client_id, serial) {
+                let verdict = match is_planted(Bug::DuplicatesApplied) {
+                    true => Verdict::Apply,
+                    false => sessions.check(client_id, serial),
+                };
+                match verdict {
                     Verdict::Apply => {
                         let reply = machine.apply(at, command);
                         self.commands += 1;
@@ -425,7 +443,11 @@ impl<M: StateMachine> RsmActor<M> {
     /// Answers the reads whose barrier is passed.
     pub(crate) fn answer_barred(&mut self, me: Name) {
         let Some(machine) = &self.machine else { return };
-        let later = self.barred_reads.split_off(&self.next.next());
+        let reached = match is_planted(Bug::ReadNotAwaited) {
+            true => Index(u64::MAX),
+            false => self.next,
+        };
+        let later = self.barred_reads.split_off(&Index(reached.0.saturating_add(1)));
         let passed = std::mem::replace(&mut self.barred_reads, later);
         let reads = passed.into_values().flatten();
         let answered = reads.map(|read| (read.waiter, Outcome::Done(machine.query(&read.command))));

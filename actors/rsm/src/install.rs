@@ -15,11 +15,14 @@
 //!     | <- Forget, Subscribe
 //! ```
 
+use std::collections::BTreeMap;
+
 use quorate_courier::{Event as CourierEvent, Message as ToCourier};
 use quorate_persistence::{FilesMessage, Numbered};
 use quorate_protocol::{
     NodeId,
     log::{Index, Request as ToEngine},
+    planted::{Bug, is_planted},
 };
 use quorate_stage::Stage;
 
@@ -154,7 +157,9 @@ impl<M: StateMachine> RsmActor<M> {
         let Restored { machine, scopes, origins, time_ms, position } = restored;
         let former = self.machine.replace(machine);
         let former = (former, std::mem::replace(&mut self.scopes, scopes));
-        self.origins = origins;
+        if !is_planted(Bug::OriginsNotRestored) {
+            self.origins = origins;
+        }
         self.time_ms = time_ms;
         self.clock.learn(time_ms, stage.node().uptime());
         self.next = position.index.next();
@@ -291,10 +296,18 @@ impl<M: StateMachine> RsmActor<M> {
             position: position.clone(),
             time_ms: self.time_ms,
             origins: self.origins.clone(),
-            scopes: self.scopes.clone(),
+            scopes: match is_planted(Bug::SessionsNotSaved) {
+                true => BTreeMap::new(),
+                false => self.scopes.clone(),
+            },
         };
         let writer = checkpoint::writer(books, machine.snapshot());
         let (path, id) = (self.path(position.index), position.index.0);
+        if is_planted(Bug::ForgottenBeforeSaved) {
+            self.kept_from = position.index.next();
+            self.checkpointed = position.clone();
+            self.forget(stage);
+        }
         self.saving = Some(position);
         let save = FilesMessage::Save { path, id, writer, reply: stage.mailbox().outlet() };
         self.wiring.files.send(stage.name(), save);

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use quorate_protocol::{Core, Name, Out, TimerRequest};
+use quorate_protocol::{
+    Core, Name, Out, TimerRequest,
+    planted::{Bug, is_planted},
+};
 
 use crate::performer::{Role, Stage};
 
@@ -97,7 +100,7 @@ impl<C: Core<Outbound: 'static> + 'static> Driver<C> {
         for outbound in out.sends_at_once.drain(..) {
             say(stage, hands, outbound);
         }
-        if self.durable >= self.appended {
+        if self.durable >= self.appended || is_planted(Bug::AnsweredBeforeSync) {
             for outbound in out.sends.drain(..) {
                 say(stage, hands, outbound);
             }

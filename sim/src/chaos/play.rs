@@ -39,8 +39,10 @@ const DEPTH_MAX: u64 = 20_000;
 /// After all has settled and a checkpoint was made, the log has at most so many times the bytes at
 /// which one is due (the labs' bound) ...
 const LOG_TIMES_MAX: u64 = 8;
-/// ... or this, if that is more: what the last batches take.
+/// ... or this, if that is more: what the last batches take ...
 const LOG_BYTES_MAX: u64 = 64 * 1024;
+/// ... and what a replica that lags is handed at one go, with no checkpoint in between.
+const LOG_ENTRIES_MAX: u64 = 512;
 
 /// A run without violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,7 @@ fn play_in(schedule: &Schedule, keep_trace: bool) -> (Result<Played, Failed>, Ve
         keep_trace,
         log_bytes_max: schedule.log_bytes_max.unwrap_or(u64::MAX),
         reads_in_log: schedule.reads_in_log,
+        expects_loss: schedule.expects_loss,
         sync_delay_max: Duration::from_millis(schedule.sync_ms_max),
         ..Options::servers(schedule.servers)
     };
@@ -160,6 +163,7 @@ struct Player {
     world: World,
     record: Record,
     sessions: Vec<bool>,
+    value_bytes: u64,
     workers: RefCell<Vec<Worker>>,
     answered: Rc<Cell<u64>>,
     unanswered: Cell<u64>,
@@ -180,6 +184,7 @@ impl Player {
             world: world.clone(),
             record: Record::new(world),
             sessions: schedule.clients.clone(),
+            value_bytes: schedule.value_bytes,
             workers: RefCell::default(),
             answered: Rc::default(),
             unanswered: Cell::default(),
@@ -244,6 +249,7 @@ impl Player {
         let work = work(
             self.record.client(made.clone()),
             (queue.clone(), wake.clone(), busy.clone()),
+            self.value_bytes as usize,
             self.answered.clone(),
         );
         let task = self.world.spawn(work);
@@ -581,7 +587,8 @@ impl Player {
             }
         }
         if let Some(max) = Some(world.options.log_bytes_max).filter(|max| *max < u64::MAX) {
-            let (most, size) = ((LOG_TIMES_MAX * max).max(LOG_BYTES_MAX), world.log_size().await);
+            let at_one_go = LOG_BYTES_MAX + LOG_ENTRIES_MAX * self.value_bytes;
+            let (most, size) = ((LOG_TIMES_MAX * max).max(at_one_go), world.log_size().await);
             if size > most {
                 let text = format!("{size} bytes of log are kept, a checkpoint is due after {max}");
                 return Err(Violation::new("logs-are-bounded", text));
@@ -594,7 +601,12 @@ impl Player {
 type Orders = (Rc<RefCell<VecDeque<Ask>>>, Rc<Notify>, Rc<Cell<bool>>);
 
 /// Asks one thing after the other.
-async fn work(client: Recorded, (queue, wake, busy): Orders, answered: Rc<Cell<u64>>) {
+async fn work(
+    client: Recorded,
+    (queue, wake, busy): Orders,
+    value_bytes: usize,
+    answered: Rc<Cell<u64>>,
+) {
     let mut known: BTreeMap<u64, u64> = BTreeMap::new();
     loop {
         let next = queue.borrow_mut().pop_front();
@@ -603,7 +615,8 @@ async fn work(client: Recorded, (queue, wake, busy): Orders, answered: Rc<Cell<u
             continue;
         };
         busy.set(true);
-        let (key, value) = (format!("k{}", ask.key), format!("{};", ask.number));
+        let key = format!("k{}", ask.key);
+        let value = format!("{:.<value_bytes$}", format!("{};", ask.number));
         match ask.op {
             Op::Get => note(&mut known, ask.key, client.get(&key).await),
             Op::Put => client.put(&key, &value).await,

@@ -91,10 +91,17 @@ pub struct Schedule {
     pub clients: Vec<bool>,
     /// Keys: k0, k1, ...
     pub keys: u64,
+    /// Bytes that is written at one go, at least. What is longer than a sector of a disk can be torn.
+    #[serde(default)]
+    pub value_bytes: u64,
     /// Bytes of log after which a checkpoint is due; `None` for never.
     pub log_bytes_max: Option<u64>,
     /// Whether every read goes through the log.
     pub reads_in_log: bool,
+    /// Whether the actors expect that single messages are lost, or have the patience that they have
+    /// over TCP. Whatever they expect, messages are lost: safety rests on no patience.
+    #[serde(default = "yes")]
+    pub expects_loss: bool,
     /// How long a sync takes at most, in milliseconds.
     pub sync_ms_max: u64,
     /// The bug that it shows, by name, if the code must be built with one to fail.
@@ -102,6 +109,10 @@ pub struct Schedule {
     pub planted: Option<String>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Why a text is not a schedule.
@@ -158,6 +169,8 @@ impl Schedule {
             keys: pick(chance, &[1, 2, 4, 8]),
             log_bytes_max,
             reads_in_log: chance.permille(200),
+            expects_loss: chance.permille(600),
+            value_bytes: pick(chance, &[0, 0, 100, 700, 700]),
             sync_ms_max: pick(chance, &[0, 1, 2, 10, 30]),
             planted: None,
             clients,
@@ -213,6 +226,7 @@ impl Schedule {
         within("servers", self.servers.into(), 1, SERVERS_MAX.into())?;
         within("clients", self.clients.len() as u64, 1, CLIENTS_MAX as u64)?;
         within("keys", self.keys, 1, 1_000_000)?;
+        within("bytes of a value", self.value_bytes, 0, 1 << 20)?;
         within("steps", self.steps.len() as u64, 0, STEPS_MAX as u64)?;
         within("ms of a sync", self.sync_ms_max, 0, 60_000)?;
         if let Some(bytes) = self.log_bytes_max {

@@ -7,9 +7,9 @@
 //! | | Paxos | Raft |
 //! |---|---|---|
 //! | agreement | one value per slot; no proposal against what is chosen | one entry per place; logs that share an entry share what is before it |
-//! | order | promises never fall | terms and commit never fall; one vote per term; one leader per term; leaders hold all that is committed |
-//! | durability | what an acceptor has said it remembers after any crash | likewise votes, terms and entries |
-//! | evidence | nothing is handed over that no majority has said to hold | likewise; no entry of an older term is committed by counting |
+//! | order | promises never fall | terms and commit never fall; one vote per term; one leader per term, whom a majority has elected; leaders hold all that is committed |
+//! | durability | what an acceptor has said it remembers after any crash; what it has forgotten is in a checkpoint | likewise votes, terms and entries |
+//! | evidence | nothing is proposed in a ballot that no majority has promised, or announced or handed over that none has said to hold | likewise; no entry of an older term is committed by counting; no round is answered that was not begun; a leader counts what was said in its term |
 //!
 //! Memory is bounded: only the newest [`WINDOW`] places are remembered.
 
@@ -172,7 +172,12 @@ impl Checkers {
             }
         } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {
             match said {
-                proposer::Outbound::Acceptors(_, message) => paxos.on_proposal(node, message),
+                proposer::Outbound::Acceptors(_, message) => {
+                    paxos.on_proposal(node, message, quorum)
+                }
+                proposer::Outbound::Learner(_, learner::Message::Decided { entries }) => {
+                    paxos.on_decided(node, entries)
+                }
                 _ => Ok(()),
             }
         } else if let Some(said) = said.downcast_ref::<learner::Outbound>() {
@@ -213,6 +218,22 @@ impl Checkers {
             group.paxos.on_restart(node);
             group.raft.on_restart(node);
         }
+    }
+
+    /// A server has lost power: its newest checkpoint is of this index, so that nothing above may be
+    /// forgotten there.
+    pub(crate) fn on_power_lost(&self, node: NodeId, saved: Index) -> Checked {
+        for group in self.groups.values() {
+            let forgotten = group.paxos.forgotten(node).max(group.raft.forgotten(node));
+            if forgotten > saved {
+                let text = format!(
+                    "{node} has forgotten its log through {forgotten}, and its newest checkpoint \
+                     is of {saved}"
+                );
+                return broken("what-is-forgotten-is-saved", text);
+            }
+        }
+        Ok(())
     }
 
     /// A server has another disk than before: what it said binds nobody any more.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Slot, Value};
 use quorate_protocol::{
     NodeId,
-    log::{Event, ProposalId},
+    log::{Event, Index, ProposalId},
 };
 
 use super::{Checked, Window, broken, s};
@@ -35,6 +35,8 @@ struct Seen {
 pub(super) struct Checker {
     said: BTreeMap<NodeId, Said>,
     seen: BTreeMap<NodeId, Seen>,
+    /// Who has promised.
+    promises: Window<Ballot, BTreeSet<NodeId>>,
     /// Who has said to have voted so.
     voters: Window<(Slot, Ballot), BTreeSet<NodeId>>,
     proposed: Window<(Slot, Ballot), Id>,
@@ -51,6 +53,12 @@ impl Checker {
     pub(super) fn on_other_disk(&mut self, node: NodeId) {
         self.said.remove(&node);
         self.seen.remove(&node);
+    }
+
+    /// Through which slot a server has forgotten its votes.
+    pub(super) fn forgotten(&self, node: NodeId) -> Index {
+        let first = self.seen.get(&node).map_or(0, |seen| seen.forgotten.0);
+        Index(first.saturating_sub(1))
     }
 
     pub(super) fn on_acceptor(&mut self, node: NodeId, core: &Acceptor) -> Checked {
@@ -87,6 +95,9 @@ impl Checker {
         if *ballot < said.promised {
             let text = format!("{node} says {answer}, and has promised {}", said.promised);
             return broken("promises-are-kept", text);
+        }
+        if matches!(answer, Answer::Promise { .. }) {
+            self.promises.or_default(*ballot).insert(node);
         }
         if !matches!(answer, Answer::Confirmed { .. }) {
             // Confirmed says that nothing higher is promised, and promises nothing.
@@ -136,10 +147,20 @@ impl Checker {
         Ok(())
     }
 
-    pub(super) fn on_proposal(&mut self, node: NodeId, message: &Message) -> Checked {
+    pub(super) fn on_proposal(
+        &mut self,
+        node: NodeId,
+        message: &Message,
+        quorum: usize,
+    ) -> Checked {
         let Message::Accept { ballot, entries, .. } = message else { return Ok(()) };
         if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
+        }
+        let promises = self.promises.get(ballot).map_or(0, BTreeSet::len);
+        if promises < quorum {
+            let text = format!("{node} proposes in {ballot}, which {promises} have promised");
+            return broken("a-majority-promises", text);
         }
         for (slot, value) in entries {
             let value = id(value);
@@ -165,6 +186,21 @@ impl Checker {
                     s(*known)
                 );
                 return broken("no-proposal-against-the-chosen", text);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_decided(&mut self, node: NodeId, entries: &[Entry]) -> Checked {
+        for (slot, value) in entries {
+            let known = self.chosen.get(slot).map(|(known, _)| *known);
+            if known != Some(id(value)) && !self.chosen.is_beyond(slot) {
+                let text = format!(
+                    "{node} announces {} at slot {slot}, chosen is {}",
+                    s(id(value)),
+                    known.map_or_else(|| "nothing".into(), s)
+                );
+                return broken("only-the-chosen-is-announced", text);
             }
         }
         Ok(())

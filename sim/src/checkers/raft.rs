@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate_protocol::{
     NodeId,
-    log::{Event, ProposalId},
+    log::{Event, Index, ProposalId},
 };
 use quorate_raft::{Entry, Match, Message, Payload, Peer, Place, Term};
 
@@ -36,6 +36,7 @@ struct Seen {
     commit: Place,
     last: (Place, Term),
     leads: Option<Term>,
+    base: Index,
     recovers: bool,
 }
 
@@ -51,6 +52,8 @@ pub(super) struct Checker {
     said: BTreeMap<NodeId, Said>,
     seen: BTreeMap<NodeId, Seen>,
     leaders: Window<Term, NodeId>,
+    /// The highest round that each leader has begun.
+    rounds: Window<(Term, NodeId), u64>,
     /// Each entry ever seen, with the term of the one before it.
     entries: Window<(Place, Term), (Id, Option<Term>)>,
     committed: Window<Place, Committed>,
@@ -67,6 +70,11 @@ impl Checker {
     pub(super) fn on_other_disk(&mut self, node: NodeId) {
         self.said.remove(&node);
         self.seen.remove(&node);
+    }
+
+    /// Through which index a server has forgotten its log.
+    pub(super) fn forgotten(&self, node: NodeId) -> Index {
+        self.seen.get(&node).map(|seen| seen.base).unwrap_or_default()
     }
 
     pub(super) fn on_peer(&mut self, node: NodeId, peer: &Peer) -> Checked {
@@ -86,7 +94,7 @@ impl Checker {
             return broken("commit-never-falls", text);
         }
         let former = std::mem::replace(&mut seen.commit, commit);
-        seen.term = term;
+        (seen.term, seen.base) = (term, log.base().index);
         let last = (log.last(), log.last_term());
         if last != seen.last {
             seen.last = last;
@@ -95,6 +103,15 @@ impl Checker {
         if peer.leads() && seen.leads != Some(term) {
             seen.leads = Some(term);
             self.on_leader(node, peer)?;
+        }
+        for (member, said) in self.said.iter().filter(|_| peer.leads()) {
+            let said = said.holds.get(&term).copied().unwrap_or_default();
+            if let Some(counted) = peer.match_index(*member).filter(|counted| *counted > said) {
+                let text = format!(
+                    "{node}, leader of {term}, counts {member} through {counted}, it said {said}"
+                );
+                return broken("only-what-was-said-is-counted", text);
+            }
         }
         if commit > self.through {
             self.on_committed(node, peer)?;
@@ -130,6 +147,14 @@ impl Checker {
                 return broken("one-leader-per-term", text);
             }
             _ => self.leaders.insert(term, node),
+        }
+        let voted = |voter: NodeId| {
+            let said = self.said.get(&voter);
+            said.is_none_or(|said| said.votes.get(&term) == Some(&node))
+        };
+        if !log.configuration().0.has_quorum(voted) {
+            let text = format!("{node} leads {term} without the votes of a majority");
+            return broken("a-majority-elects", text);
         }
         for (place, known) in self.committed.0.range(log.base_place().next()..) {
             if known.by < term && log.term_at(*place) != Some(known.term) {
@@ -178,14 +203,26 @@ impl Checker {
                 (*term, to.first().filter(|_| *granted).copied())
             }
             Message::RequestVote { term, pre_vote: false, .. } => (*term, Some(node)),
-            Message::Appended { term, result, .. } => {
+            Message::Appended { term, result, round } => {
+                let leader = to.first().copied().unwrap_or(node);
+                let begun = self.rounds.get(&(*term, leader)).copied().unwrap_or_default();
+                if *round > begun {
+                    let text = format!(
+                        "{node} answers round {round} to {leader}, which has begun {begun} in \
+                         {term}"
+                    );
+                    return broken("answers-are-to-questions", text);
+                }
                 if let Match::Through(place) = result {
                     let holds = said.holds.or_default(*term);
                     *holds = (*holds).max(*place);
                 }
                 (*term, None)
             }
-            Message::AppendEntries { term, .. } | Message::InstallSnapshot { term, .. } => {
+            Message::AppendEntries { term, round, .. }
+            | Message::InstallSnapshot { term, round, .. } => {
+                let begun = self.rounds.or_default((*term, node));
+                *begun = (*begun).max(*round);
                 (*term, None)
             }
             _ => return Ok(()),
@@ -248,6 +285,11 @@ fn recovered(
     let rule = "what-was-said-is-remembered";
     if term < said.term {
         return broken(rule, format!("{node} recovers in {term}, it spoke in {}", said.term));
+    }
+    if let Some(vote) = said.votes.get(&term)
+        && peer.voted_for() != Some(*vote)
+    {
+        return broken(rule, format!("{node} recovers without its vote for {vote} in {term}"));
     }
     if let Some(place) = said.holds.get(&term)
         && log.last() < *place
