@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -13,9 +14,12 @@ use quorate_node::config::Engine;
 use quorate_protocol::planted::{Bug, plant};
 use quorate_sim::{
     ENGINES,
-    chaos::{Plan, Profile, Schedule, play},
+    chaos::{Plan, Profile, Schedule, play, play_traced, shrink, transcript},
     seeds,
 };
+
+/// One error is planted at a time, in a whole process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Steps of one run: operations and faults together.
 const STEPS: usize = 300;
@@ -70,7 +74,9 @@ fn print(bug: &str, [engine, faults]: [&str; 2], [seeds, seconds, said]: [&str; 
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long a search takes is measured")]
 fn every_planted_error_is_found() {
+    let _alone = ONE_AT_A_TIME.lock();
     let seconds = env::var("QUORATE_PLANTED_SECONDS").ok();
     let budget = seconds.map_or(BUDGET, |text| {
         Duration::from_secs(text.parse().expect("QUORATE_PLANTED_SECONDS is a number"))
@@ -116,4 +122,33 @@ fn every_planted_error_is_found() {
     }
     assert!(wrongs.is_empty(), "found with nothing planted:\n{}", wrongs.join("\n"));
     assert!(missed.is_empty(), "not found: {}", missed.join(", "));
+}
+
+/// A run that shows an error is made short, and stays one that shows it: as data, in its JSON, drawn.
+#[test]
+fn a_run_that_shows_an_error_is_made_short() {
+    let _alone = ONE_AT_A_TIME.lock();
+    for bug in [Bug::PromiseNotRecorded, Bug::VoteNotRecorded, Bug::DuplicatesApplied] {
+        let engine = engines(bug)[0];
+        let mut runs = (0..).map(|turn| draw(engine, turn).0);
+        let long = runs.find(|run| said(run, Some(bug)).is_some()).expect("some turn shows it");
+        plant(Some(bug));
+        let failed = play(&long).expect_err("one schedule is one run");
+        let rule = failed.violation.rule;
+        let mut attempts = 0;
+        let short = shrink(&long, &rule, |_| {
+            attempts += 1;
+            true
+        });
+        let again = Schedule::parse(&short.to_json()).expect("what is written can be read");
+        let (played, lines) = play_traced(&again);
+        plant(None);
+        assert_eq!(played.expect_err("it still fails").violation.rule, rule, "{}", bug.name());
+        let (before, after) = (long.steps.len(), short.steps.len());
+        println!("{}: {rule} with {after} of {before} steps, {attempts} attempts", bug.name());
+        assert!(after <= before / 5, "{after} of {before} steps are left");
+        let drawn = transcript(&lines, short.servers, 10_000);
+        assert!(drawn.contains(&format!("VIOLATION {rule}")), "{drawn}");
+        assert!(play(&again).is_ok(), "without the error nothing is wrong");
+    }
 }

@@ -104,6 +104,9 @@ fn play_in(schedule: &Schedule, keep_trace: bool) -> (Result<Played, Failed>, Ve
                 violation = world.trace.violated() => Err(violation),
                 played = player.play(schedule) => played,
             };
+            if let (Err(violation), None) = (&played, world.trace.violation()) {
+                world.trace.accuse(violation.clone());
+            }
             (played, world.elapsed())
         })
     });

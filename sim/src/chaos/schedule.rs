@@ -104,9 +104,6 @@ pub struct Schedule {
     pub expects_loss: bool,
     /// How long a sync takes at most, in milliseconds.
     pub sync_ms_max: u64,
-    /// The bug that it shows, by name, if the code must be built with one to fail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub planted: Option<String>,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }
@@ -172,7 +169,6 @@ impl Schedule {
             expects_loss: chance.permille(600),
             value_bytes: pick(chance, &[0, 0, 100, 700, 700]),
             sync_ms_max: pick(chance, &[0, 1, 2, 10, 30]),
-            planted: None,
             clients,
             steps: Vec::with_capacity(plan.steps),
         };

@@ -2,14 +2,28 @@
 
 use super::{play, schedule::Schedule};
 
+/// What is left out shifts all that chance decides after it. So a part that does not fail by itself
+/// gets a few more chances.
+const SEEDS: u64 = 5;
+
 /// Leaves out steps as long as the same rule is broken: halves first, then ever smaller parts, down
 /// to single steps (delta debugging: Zeller & Hildebrandt, *Simplifying and Isolating
 /// Failure-Inducing Input*, 2002). `rule` is what the schedule breaks; `go_on` is told, before each
 /// attempt, how many steps are left, and says whether there is time for it.
 pub fn shrink(schedule: &Schedule, rule: &str, mut go_on: impl FnMut(usize) -> bool) -> Schedule {
     let mut best = schedule.clone();
-    let mut fails = |candidate: &Schedule, left: usize| {
-        go_on(left).then(|| play(candidate).is_err_and(|failed| failed.violation.rule == rule))
+    // `None`: there is no time for more.
+    let mut fails = |candidate: &mut Schedule, left: usize| {
+        for _ in 0..SEEDS {
+            if !go_on(left) {
+                return None;
+            }
+            if play(candidate).is_err_and(|failed| failed.violation.rule == rule) {
+                return Some(true);
+            }
+            candidate.seed = candidate.seed.wrapping_add(1);
+        }
+        Some(false)
     };
     let mut part = best.steps.len().div_ceil(2);
     while part > 0 {
@@ -19,7 +33,7 @@ pub fn shrink(schedule: &Schedule, rule: &str, mut go_on: impl FnMut(usize) -> b
             let mut candidate = best.clone();
             let end = (at + part).min(candidate.steps.len());
             candidate.steps.drain(at..end);
-            match fails(&candidate, best.steps.len()) {
+            match fails(&mut candidate, best.steps.len()) {
                 Some(true) => {
                     best = candidate;
                     has_shrunk = true;
@@ -31,8 +45,8 @@ pub fn shrink(schedule: &Schedule, rule: &str, mut go_on: impl FnMut(usize) -> b
         // Single steps again, as long as one of them can go: each may have needed another.
         part = if part == 1 && has_shrunk { 1 } else { part / 2 };
     }
-    for candidate in simpler(&best) {
-        match fails(&candidate, best.steps.len()) {
+    for mut candidate in simpler(&best) {
+        match fails(&mut candidate, best.steps.len()) {
             Some(true) => best = candidate,
             Some(false) => {}
             None => return best,
