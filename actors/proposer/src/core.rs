@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Slot, Vote};
+use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Round, Slot, Vote};
 use quorate_learner::{Holes, Message as ToLearner, Notice};
 use quorate_protocol::{
     Core, Member, Name, Never, NodeId, Out,
@@ -212,6 +212,15 @@ impl Proposer {
     /// The highest ballot heard of.
     pub fn highest(&self) -> Ballot {
         self.highest
+    }
+
+    /// Whose votes it has counted for its newest rounds, if it leads.
+    pub fn counted(&self) -> impl Iterator<Item = (Ballot, Round, &BTreeSet<NodeId>)> {
+        let lead = match &self.phase {
+            Phase::Leading(lead) => Some(lead),
+            Phase::Following | Phase::Campaigning(_) => None,
+        };
+        lead.into_iter().flat_map(|lead| lead.counted())
     }
 
     /// How many wishes are open here.

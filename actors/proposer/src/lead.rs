@@ -191,6 +191,13 @@ impl Lead {
         self.first
     }
 
+    /// Whose votes were counted, from the newest round on downwards, but for rounds of which all is
+    /// forgotten: nobody needs to vote there.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (Ballot, Round, &BTreeSet<NodeId>)> {
+        let kept = self.rounds.iter().rev().filter(|(_, sent)| !sent.entries.is_empty());
+        kept.map(|(round, sent)| (self.ballot, *round, &sent.votes))
+    }
+
     /// What is chosen.
     pub(crate) fn progress(&self) -> Progress {
         Progress { through: self.through, below: self.below }

@@ -9,7 +9,7 @@
 //! | agreement | one value per slot; no proposal against what is chosen | one entry per place; logs that share an entry share what is before it |
 //! | order | promises never fall | terms and commit never fall; one vote per term; one leader per term, whom a majority has elected; leaders hold all that is committed |
 //! | durability | what an acceptor has said it remembers after any crash; what it has forgotten is in a checkpoint | likewise votes, terms and entries |
-//! | evidence | nothing is proposed in a ballot that no majority has promised, or announced or handed over that none has said to hold | likewise; no entry of an older term is committed by counting; no round is answered that was not begun; a leader counts what was said in its term |
+//! | evidence | nothing is proposed in a ballot that no majority has promised, or announced or handed over that none has said to hold; a proposer counts what was said | likewise; no entry of an older term is committed by counting; no round is answered that was not begun; a leader counts what was said in its term |
 //!
 //! Memory is bounded: only the newest [`WINDOW`] places are remembered.
 
@@ -151,6 +151,8 @@ impl Checkers {
         let group = self.groups.entry(actor.group).or_default();
         if let Some(core) = core.downcast_ref::<acceptor::Acceptor>() {
             group.paxos.on_acceptor(actor.node, core)
+        } else if let Some(core) = core.downcast_ref::<proposer::Proposer>() {
+            group.paxos.on_proposer(actor.node, core)
         } else if let Some(core) = core.downcast_ref::<raft_peer::Peer>() {
             group.raft.on_peer(actor.node, core)
         } else {

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Slot, Value};
+use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Round, Slot, Value};
+use quorate_proposer::Proposer;
 use quorate_protocol::{
     NodeId,
     log::{Event, Index, ProposalId},
 };
 
 use super::{Checked, Window, broken, s};
+
+/// So many of a proposer's newest rounds are looked at after each step: more than are under way.
+const ROUNDS_LOOKED_AT: usize = 8;
 
 type Id = Option<ProposalId>;
 
@@ -37,6 +41,8 @@ pub(super) struct Checker {
     seen: BTreeMap<NodeId, Seen>,
     /// Who has promised.
     promises: Window<Ballot, BTreeSet<NodeId>>,
+    /// Who has answered a round with a vote, or with what makes a vote needless.
+    answered: Window<(Ballot, Round), BTreeSet<NodeId>>,
     /// Who has said to have voted so.
     voters: Window<(Slot, Ballot), BTreeSet<NodeId>>,
     proposed: Window<(Slot, Ballot), Id>,
@@ -84,7 +90,26 @@ impl Checker {
         Ok(())
     }
 
+    pub(super) fn on_proposer(&mut self, node: NodeId, core: &Proposer) -> Checked {
+        for (ballot, round, votes) in core.counted().take(ROUNDS_LOOKED_AT) {
+            let answered = self.answered.get(&(ballot, round));
+            let silent = |voter: &&NodeId| answered.is_none_or(|all| !all.contains(*voter));
+            if self.answered.is_beyond(&(ballot, round)) {
+                continue;
+            }
+            if let Some(voter) = votes.iter().find(silent) {
+                let text = format!("{node} counts {voter} for round {round} of {ballot}");
+                return broken("only-what-was-said-is-counted", text);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn on_answer(&mut self, node: NodeId, answer: &Answer) -> Checked {
+        if let Answer::Accepted { ballot, round } | Answer::Forgotten { ballot, round, .. } = answer
+        {
+            self.answered.or_default((*ballot, *round)).insert(node);
+        }
         let (Answer::Promise { ballot, .. }
         | Answer::Accepted { ballot, .. }
         | Answer::Confirmed { ballot, .. }) = answer
@@ -158,7 +183,7 @@ impl Checker {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
         }
         let promises = self.promises.get(ballot).map_or(0, BTreeSet::len);
-        if promises < quorum {
+        if promises < quorum && !self.promises.is_beyond(ballot) {
             let text = format!("{node} proposes in {ballot}, which {promises} have promised");
             return broken("a-majority-promises", text);
         }

@@ -206,7 +206,7 @@ impl Checker {
             Message::Appended { term, result, round } => {
                 let leader = to.first().copied().unwrap_or(node);
                 let begun = self.rounds.get(&(*term, leader)).copied().unwrap_or_default();
-                if *round > begun {
+                if *round > begun && !self.rounds.is_beyond(&(*term, leader)) {
                     let text = format!(
                         "{node} answers round {round} to {leader}, which has begun {begun} in \
                          {term}"
