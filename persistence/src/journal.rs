@@ -189,12 +189,15 @@ struct Scanned {
     torn: bool,
 }
 
-/// Reads one segment and adds its records to `records`.
+/// Reads one segment and adds its records to `records`. `below` is the first block of the next
+/// segment, if there is one: whoever began that had read exactly what comes before it. Whatever lies
+/// behind in this one was never durable, and may be there all the same, whole or in part, after a
+/// failed sync that has also lost the cut that was to undo it.
 fn scan(
     file: &Path,
     content: &[u8],
     first_sequence: u64,
-    is_last: bool,
+    below: Option<u64>,
     records: &mut Vec<Bytes>,
 ) -> Result<Scanned, JournalError> {
     let corrupt = |offset: usize, what| JournalError::Corrupt {
@@ -213,6 +216,9 @@ fn scan(
     }
     let (mut offset, mut sequence, mut mark_max) = (HEADER_BYTES, first_sequence, 0);
     let torn = loop {
+        if Some(sequence) == below {
+            break false;
+        }
         match segment::read_block(content, offset, header.salt, sequence) {
             Found::Block { payload, end } => {
                 // One copy per block, so that a record does not keep its whole segment.
@@ -227,7 +233,7 @@ fn scan(
             }
             Found::End => break false,
             Found::Damaged(what) => return Err(corrupt(offset, what)),
-            Found::Torn if !is_last => {
+            Found::Torn if below.is_some() => {
                 return Err(corrupt(offset, "a segment that later ones follow ends torn"));
             }
             Found::Torn => {
@@ -287,16 +293,13 @@ impl Journal {
         for (index, first) in firsts.iter().enumerate() {
             let file = self.dir.join(segment_name(*first));
             if index > 0 && *first != self.sequence_next {
-                let what = match *first > self.sequence_next {
-                    true => "blocks are missing before this segment",
-                    false => "this segment begins with a block that is in the one before",
-                };
+                let what = "blocks are missing before this segment";
                 return Err(JournalError::Corrupt { file, offset: 0, what });
             }
-            let is_last = index + 1 == firsts.len();
+            let below = firsts.get(index + 1).copied();
             let content = self.disk.read(&file)?;
-            let scanned = scan(&file, &content, *first, is_last, &mut records)?;
-            if is_last {
+            let scanned = scan(&file, &content, *first, below, &mut records)?;
+            if below.is_none() {
                 self.settle(&file, &scanned, &content)?;
             }
             self.sequence_next = scanned.sequence_next;

@@ -99,6 +99,35 @@ fn what_a_failed_sync_has_lost_and_is_still_read_is_written_again() {
     assert!(lost > 0, "the block was never there to be read");
 }
 
+/// The disk is full, so a block is written in part; the sync that is to make the cut of it durable
+/// fails, and loses the cut. The next process begins a segment behind what it can read, and after a
+/// loss of power there is something behind the former one's last block.
+#[test]
+fn what_a_failed_sync_leaves_behind_the_last_block_is_nothing() {
+    let mut left = 0;
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let (mut journal, _) = open_with(&disk, OPTIONS).unwrap();
+        commit(&mut journal, &[1; 100], 1).unwrap();
+        disk.set_bytes_max(Some(disk.counters().bytes_stored + 70));
+        disk.fail_sync_after(0);
+        journal.append(&[2; 100], 2).unwrap();
+        assert!(journal.commit(b"hard").is_err());
+        disk.kill();
+        disk.set_bytes_max(None);
+        let (mut journal, records) = open_with(&disk, OPTIONS).unwrap();
+        commit(&mut journal, &[3; 100], 3).unwrap();
+        disk.crash();
+        disk.restart();
+        let (_, after) = open_with(&disk, OPTIONS).unwrap();
+        assert_eq!(after[..records.len()], records, "seed {seed}");
+        assert_eq!(after.last().map(|record| &record[..]), Some(&[3; 100][..]));
+        let first = disk.peek(&segments(&disk)[0]).unwrap();
+        left += u64::from(first.iter().any(|byte| *byte == 2));
+    }
+    assert!(left > 0, "nothing was ever left behind");
+}
+
 #[test]
 fn a_journal_may_live_on_another_thread() {
     fn is_send<T: Send>(_: &T) {}
