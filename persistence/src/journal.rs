@@ -321,7 +321,7 @@ impl Journal {
     /// sync alone would not put it there (D4).
     fn settle(&mut self, file: &Path, scanned: &Scanned, read: &[u8]) -> Result<(), JournalError> {
         let mut handle = self.disk.open_existing(file)?;
-        if scanned.torn && !is_planted(Bug::TornTailLeft) {
+        if scanned.torn {
             tracing::warn!(
                 file = %file.display(),
                 offset = scanned.end,

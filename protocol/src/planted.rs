@@ -158,8 +158,6 @@ bugs! {
     LaterRecordsReported = "later-records-reported",
     /// The journal takes a torn block at its end for a whole one.
     TornTailTaken = "torn-tail-taken",
-    /// The journal leaves a torn block at the end of its last segment.
-    TornTailLeft = "torn-tail-left",
     /// The journal does not sync the directory when it begins a segment.
     SegmentNameNotSynced = "segment-name-not-synced",
     /// The journal begins a segment without what the core must remember besides its records.
