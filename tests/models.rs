@@ -42,21 +42,35 @@ fn explore<E: Engine>(name: &str, world: World<E>, goals: &[&'static str]) -> us
     let max = states_max();
     let builder = world.checker().target_state_count(max);
     match max {
-        STATES => judge(name, builder.spawn_bfs().join(), goals),
-        _ => judge(name, builder.threads(2).spawn_dfs().join(), goals),
+        STATES => judge(name, builder.spawn_bfs().join(), goals, max),
+        _ => judge(name, builder.threads(2).spawn_dfs().join(), goals, max),
     }
 }
 
-fn judge<E: Engine>(name: &str, checker: impl Checker<World<E>>, goals: &[&'static str]) -> usize {
+/// Explores all of a world that is small enough for that in every run of the tests.
+fn explore_whole<E: Engine>(name: &str, world: World<E>, goals: &[&'static str]) -> usize {
+    let max = STATES_PLANTED;
+    let checker = world.checker().target_state_count(max).threads(2).spawn_dfs().join();
+    let steps = checker.state_count();
+    assert!(steps < max, "{name}: {steps} steps, and that was not all");
+    judge(name, checker, goals, max)
+}
+
+fn judge<E: Engine>(
+    name: &str,
+    checker: impl Checker<World<E>>,
+    goals: &[&'static str],
+    max: usize,
+) -> usize {
     let (steps, states) = (checker.state_count(), checker.unique_state_count());
-    let whole = if steps < states_max() { "all of it" } else { "a part of it" };
+    let whole = if steps < max { "all of it" } else { "a part of it" };
     let depth = checker.max_depth();
     println!("{name}: {states} states, {steps} steps, depth {depth}, {whole}");
     if let Some(path) = checker.discovery(NOTHING_BROKEN) {
         panic!("a run that must not be:\n{}", checker.model().tell(path));
     }
     // A part that is explored the long runs first may reach the goals late.
-    let goals = if states_max() == STATES || steps < states_max() { goals } else { &[] };
+    let goals = if max == STATES || steps < max { goals } else { &[] };
     for goal in goals {
         assert!(checker.discovery(goal).is_some(), "no run reaches this: {goal}");
     }
@@ -262,6 +276,24 @@ fn a_read_that_asks_nobody_is_found() {
 fn a_raft_leader_puts_and_reads() {
     let world = raft_world(raft(&[1], 1), 1, vec![put(1, 1), read(1, 2)]);
     explore("a Raft leader", world, &[raft::COMMITTED, raft::READ]);
+}
+
+/// Small enough to be explored whole in every run of the tests: each order of two campaigns in one
+/// term, with whatever is lost.
+#[test]
+fn two_raft_peers_campaign_in_one_term() {
+    let engine = Raft { places_max: 1, ..raft(&[1, 2], 1) };
+    let world = World { copies: Some(1), ..raft_world(engine, 2, vec![]) };
+    let states = explore_whole("two campaigns, one term", world, &[]);
+    assert!(states > 30_000, "{states} states: little happens here");
+}
+
+/// Likewise: a leader, and all that may become of what it commits.
+#[test]
+fn a_raft_leader_commits() {
+    let engine = Raft { places_max: 2, ..raft(&[1], 1) };
+    let world = World { copies: Some(1), ..raft_world(engine, 1, vec![put(1, 1)]) };
+    explore_whole("a Raft leader commits", world, &[raft::COMMITTED]);
 }
 
 #[test]
