@@ -161,6 +161,13 @@ fn two_proposers_want_the_same_slot() {
     explore("two proposers", world, &[CHOSEN, ALL_CHOSEN, APPLIED, CHOSEN_TWICE]);
 }
 
+/// Explored whole in every run of the tests: whatever is sent arrives at any time, once or never.
+#[test]
+fn two_proposers_whose_messages_arrive_once() {
+    let world = world(paxos(&[1, 2], 1), vec![put(1, 1), put(2, 1)]);
+    explore_whole("two proposers, once", World { copies: Some(1), ..world }, &[CHOSEN]);
+}
+
 #[test]
 fn two_proposers_who_do_not_hear_each_other() {
     let world = world(paxos(&[1, 2], 2), vec![put(1, 1), put(2, 1)]);
