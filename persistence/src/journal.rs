@@ -190,9 +190,10 @@ struct Scanned {
 }
 
 /// Reads one segment and adds its records to `records`. `below` is the first block of the next
-/// segment, if there is one: whoever began that had read exactly what comes before it. Whatever lies
-/// behind in this one was never durable, and may be there all the same, whole or in part, after a
-/// failed sync that has also lost the cut that was to undo it.
+/// segment, if there is one: whoever began that had synced, or read, exactly what comes before it, and
+/// wrote no block into this one from then on (`begin_segment`). Whatever lies behind in this one was
+/// never durable, and may be there all the same, whole or in part, after a failed sync that has also
+/// lost the cut that was to undo it.
 fn scan(
     file: &Path,
     content: &[u8],

@@ -23,7 +23,7 @@ impl LogClock {
 
     /// Log time now, in milliseconds: at least what was learned last.
     pub(crate) fn now_ms(&self, now: Duration) -> u64 {
-        self.ms + now.saturating_sub(self.since).as_millis() as u64
+        self.ms.saturating_add(now.saturating_sub(self.since).as_millis() as u64)
     }
 
     /// Another replica has come so far.
@@ -50,5 +50,7 @@ mod tests {
         clock.learn(1_000_000, begin + ms(90));
         assert_eq!(clock.now_ms(begin + ms(95)), 1_000_005);
         assert_eq!(clock.now_ms(begin), 1_000_000, "it does not go back");
+        clock.learn(u64::MAX, begin + ms(100));
+        assert_eq!(clock.now_ms(begin + ms(200)), u64::MAX, "a stamp that lies ends nobody");
     }
 }
