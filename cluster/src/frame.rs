@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// What a connection of ours begins with, after the length and the kind.
 pub const MAGIC: [u8; 4] = *b"QRT1";
 /// The version of the protocol that is spoken here. A change of any frame or message raises it.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// The longest body of a frame, unless a node is told otherwise.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// The longest body of a frame from somebody who has not shaken hands.
@@ -232,6 +232,8 @@ fn role_number(role: Role) -> u8 {
         Role::Outside => 11,
         Role::Raft => 12,
         Role::Courier => 13,
+        Role::Mover => 14,
+        Role::ShardMaster => 15,
     }
 }
 
@@ -250,6 +252,8 @@ fn role_of(number: u8) -> Result<Role, FrameError> {
         11 => Role::Outside,
         12 => Role::Raft,
         13 => Role::Courier,
+        14 => Role::Mover,
+        15 => Role::ShardMaster,
         _ => return Err(FrameError::UnknownRole(number)),
     })
 }

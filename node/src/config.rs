@@ -8,11 +8,14 @@ use std::{
     str::FromStr,
 };
 
+use quorate_shardmaster::SHARDS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// The most that `log_bytes_max` may be: a pebibyte. What is more cannot be written in TOML, whose
 /// numbers end at 2^63, and is a mistake.
 const LOG_BYTES_MAX: u64 = 1 << 50;
+/// The most groups that a cluster may have.
+const GROUPS_MAX: usize = 1024;
 /// The most that `clients_max` may be.
 const CLIENTS_MAX: usize = 1_000_000;
 /// The most that `request_deadline_ms` may be: a day.
@@ -66,6 +69,39 @@ pub enum Reads {
     Log,
 }
 
+/// What a client is told whose key another node leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirect {
+    /// Nothing: the node forwards. Any node answers any key.
+    #[default]
+    Never,
+    /// MOVED, and where to, as Redis Cluster does; several keys of one command must share a hash slot.
+    Always,
+}
+
+/// A group of replicas that may serve shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpec {
+    /// Its number, from 1.
+    pub group: u32,
+    /// The nodes that it has a replica on.
+    pub nodes: Vec<u32>,
+}
+
+/// How the store is divided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sharding {
+    /// The number of shards: 1 to 16384, and the same for ever.
+    pub shards: u16,
+    /// The nodes that the shardmaster has a replica on.
+    pub shardmaster: Vec<u32>,
+    /// The groups.
+    pub groups: Vec<GroupSpec>,
+}
+
 /// One node of the cluster, as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,8 +153,14 @@ pub struct NodeConfig {
     /// -CLUSTERDOWN (a read).
     #[serde(default = "request_deadline_ms")]
     pub request_deadline_ms: u64,
+    /// "never" or "always": whether clients are sent to the node that leads a key's group.
+    #[serde(default)]
+    pub redirect: Redirect,
     /// Every node of the cluster, this one included.
     pub nodes: Vec<Peer>,
+    /// How the store is divided into shards. Without it one group, g1, on all nodes serves everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharding: Option<Sharding>,
 }
 
 fn log_bytes_max() -> u64 {
@@ -159,6 +201,44 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl Sharding {
+    /// Whether the values fit together, in a cluster of these nodes.
+    fn check(&self, numbers: &BTreeSet<u32>) -> Result<(), ConfigError> {
+        let invalid = |text: String| Err(ConfigError::Invalid(text));
+        if !(1..=SHARDS_MAX).contains(&self.shards) {
+            return invalid(format!("`shards` = {}; 1 to {SHARDS_MAX}", self.shards));
+        }
+        let mut groups = BTreeSet::new();
+        for GroupSpec { group, nodes } in &self.groups {
+            if *group == 0 || !groups.insert(*group) {
+                return invalid(format!("group {group} twice, or 0; each has its own from 1 on"));
+            }
+            check_members(&format!("group {group}"), nodes, numbers)?;
+        }
+        if groups.is_empty() || groups.len() > GROUPS_MAX {
+            let found = groups.len();
+            return invalid(format!("{found} groups in `sharding`; 1 to {GROUPS_MAX}"));
+        }
+        check_members("the shardmaster", &self.shardmaster, numbers)
+    }
+}
+
+/// Whether `who` may have its replicas on these nodes.
+fn check_members(who: &str, nodes: &[u32], numbers: &BTreeSet<u32>) -> Result<(), ConfigError> {
+    let once: BTreeSet<&u32> = nodes.iter().collect();
+    if nodes.is_empty() || once.len() != nodes.len() {
+        let text = format!("{who} must name at least one node, and each once");
+        return Err(ConfigError::Invalid(text));
+    }
+    match nodes.iter().find(|node| !numbers.contains(node)) {
+        Some(node) => {
+            let text = format!("{who} names node {node}, which is not in `nodes`; add it");
+            Err(ConfigError::Invalid(text))
+        }
+        None => Ok(()),
+    }
+}
 
 impl NodeConfig {
     /// Reads and checks a configuration file.
@@ -209,7 +289,7 @@ impl NodeConfig {
             let text = format!("`request_deadline_ms` = {found}; 1 to {DEADLINE_MS_MAX} (a day)");
             return invalid(text);
         }
-        Ok(())
+        self.sharding.as_ref().map_or(Ok(()), |sharding| sharding.check(&numbers))
     }
 
     /// Which cluster, as its nodes and directories know it: the engine is a part of it, since no

@@ -16,7 +16,8 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A replica group's number, from 1; 0 stands for what belongs to the node as a whole.
+/// A replica group's number, from 1. Group 0 has no shards: it is the shardmaster's, and in a name it
+/// stands for what belongs to the node as a whole; as the owner of a shard it stands for nobody.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

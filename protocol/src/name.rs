@@ -21,6 +21,10 @@ pub enum Role {
     Rsm,
     /// The key/value server.
     KvServer,
+    /// Carries shards between groups.
+    Mover,
+    /// Says which group serves which shard.
+    ShardMaster,
     /// A client of the store.
     Clerk,
     /// The Redis protocol.
@@ -37,13 +41,15 @@ pub enum Role {
     Outside,
 }
 
-const ROLES: [(Role, &str); 13] = [
+const ROLES: [(Role, &str); 15] = [
     (Role::Acceptor, "acceptor"),
     (Role::Proposer, "proposer"),
     (Role::Learner, "learner"),
     (Role::Raft, "raft"),
     (Role::Rsm, "rsm"),
     (Role::KvServer, "kvserver"),
+    (Role::Mover, "mover"),
+    (Role::ShardMaster, "shardmaster"),
     (Role::Clerk, "clerk"),
     (Role::Gateway, "gateway"),
     (Role::Journal, "journal"),

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_node::config::{Engine, NodeConfig, Peer, Reads};
+use quorate_node::config::{Engine, NodeConfig, Peer, Reads, Redirect};
 use tempfile::TempDir;
 
 /// Both engines, for tests that hold for either.
@@ -107,7 +107,9 @@ impl Cluster {
             log_bytes_max: 256 * 1024,
             clients_max: 1000,
             request_deadline_ms: 10_000,
+            redirect: Redirect::Never,
             nodes: peers.clone(),
+            sharding: None,
         });
         let configs: Vec<NodeConfig> = configs.collect();
         let running = configs.iter().map(|_| None).collect();

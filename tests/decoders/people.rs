@@ -2,7 +2,7 @@
 
 use quorate_cluster::Faults;
 use quorate_history::{Budget, Input, Output, Recorder, check_within};
-use quorate_node::config::{Engine, NodeConfig, Peer, Reads};
+use quorate_node::config::{Engine, GroupSpec, NodeConfig, Peer, Reads, Redirect, Sharding};
 use quorate_protocol::Name;
 
 use crate::damage::{Bound, Target};
@@ -28,7 +28,13 @@ pub(super) fn configurations() -> Target {
         log_bytes_max: 1 << 20,
         clients_max: 100,
         request_deadline_ms: 1000,
+        redirect: Redirect::Always,
         nodes: (1..=3).map(peer).collect(),
+        sharding: Some(Sharding {
+            shards: 64,
+            shardmaster: vec![1, 2, 3],
+            groups: vec![GroupSpec { group: 1, nodes: vec![1, 2, 3] }],
+        }),
     };
     let sample = config.to_toml().unwrap().into_bytes();
     let words: &[&[u8]] = &[b"[[nodes]]\n", b"\"", b"'''", b"= [", b"{", b"\n"];

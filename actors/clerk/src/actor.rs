@@ -98,7 +98,7 @@ fn too_long(op: &Op) -> bool {
             let total: usize = pairs.iter().map(|(_, v)| v.len()).sum();
             total > VALUE_BYTES_MAX || pairs.iter().any(|(k, _)| key(k))
         }
-        Op::Count => false,
+        Op::Count { .. } => false,
     }
 }
 
@@ -317,6 +317,11 @@ impl Role for Clerk {
     fn receive(&mut self, _: Name, message: Message, stage: &mut Stage<Self>) {
         match message {
             Message::Submit { ops, reply } => self.on_submit(ops, reply, stage),
+            Message::Administer { calls, reply } => {
+                let refused = Outcome::Refused(Refusal::NotReady);
+                let outcomes = calls.iter().map(|(token, _)| (*token, refused.clone())).collect();
+                reply.send(stage.name(), outcomes);
+            }
             Message::Served(served) => self.on_served(served, stage),
             Message::Stop => self.stop(stage),
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use quorate_kvserver::{Op, Reply, Served};
+use quorate_shardmaster::Command;
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,14 @@ pub enum Message {
         /// Where the outcomes go.
         reply: Outlet<Outcomes>,
     },
+    /// From a user: ask the shardmaster, each once.
+    #[serde(skip)]
+    Administer {
+        /// Each with a token that comes back with its outcome.
+        calls: Vec<(u64, Command)>,
+        /// Where the outcomes go.
+        reply: Outlet<Administered>,
+    },
     /// From a kvserver.
     Served(Served),
     /// From the node: it stops; let everybody go who waits.
@@ -27,7 +36,10 @@ pub enum Message {
 /// Outcomes, each with the token of its operation.
 pub type Outcomes = Vec<(u64, Outcome)>;
 
-quorate_stage::kinds!(Message { Submit, Served, Stop });
+/// Outcomes of what the shardmaster was asked, each with the token of its call.
+pub type Administered = Vec<(u64, Outcome<quorate_shardmaster::Reply>)>;
+
+quorate_stage::kinds!(Message { Submit, Administer, Served, Stop });
 
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
@@ -54,6 +66,7 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
+            Message::Administer { calls, .. } => write!(f, "Administer {}", calls.len()),
             Message::Served(Served { answers, .. }) => {
                 write!(f, "Served")?;
                 for (serial, _) in answers.iter().take(4) {
@@ -71,10 +84,10 @@ impl fmt::Display for Message {
 
 /// What became of an operation that was given to a clerk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<R = Reply> {
     /// It was applied exactly once, and this is its answer (an answer may be an error of the
     /// machine, see [`quorate_kvserver::KvError`]).
-    Done(Reply),
+    Done(R),
     /// ErrMaybe (6.5840 2026, Lab 2): a versioned Put was carried out or refused for its version,
     /// once, and which of the two is not known any more: it had to be sent again, and the servers
     /// do not keep its answer. Never given for what was sent one time only.
@@ -95,6 +108,8 @@ pub enum Refusal {
     NoQuorum,
     /// The node is stopping, or has not recovered yet.
     NotReady,
+    /// The shard is on its way between two groups.
+    Moving,
     /// A key or a value is longer than the bounds allow.
     TooLong,
     /// The clerk keeps no session, and without one the operation could be carried out twice.
@@ -107,6 +122,7 @@ impl fmt::Display for Refusal {
             Refusal::Busy => "too many operations under way",
             Refusal::NoQuorum => "no majority of replicas could be reached",
             Refusal::NotReady => "the node is not ready",
+            Refusal::Moving => "the shard is on its way to another group",
             Refusal::TooLong => "a key or value is too long",
             Refusal::NeedsSession => {
                 "a client without a session may only read, and put at a version; use one with a session"

@@ -37,7 +37,7 @@ impl Footprint {
                 Keys::Some(keys.clone())
             }
             Op::PutMany { pairs } => Keys::Some(pairs.iter().map(|(key, _)| key.clone()).collect()),
-            Op::Count => Keys::All,
+            Op::Count { .. } => Keys::All,
         };
         Footprint { keys, is_read: op.is_read() }
     }
@@ -138,10 +138,10 @@ mod tests {
             (add("a"), get("b"), false),
             (del(["a", "b"]), many(["c", "b"]), true),
             (many(["a", "b"]), del(["c", "d"]), false),
-            (Op::Count, add("a"), true),
-            (add("a"), Op::Count, true),
-            (Op::Count, get("a"), false),
-            (get("a"), Op::Count, false),
+            (Op::count_all(), add("a"), true),
+            (add("a"), Op::count_all(), true),
+            (Op::count_all(), get("a"), false),
+            (get("a"), Op::count_all(), false),
         ] {
             let under_way = under_way(std::slice::from_ref(&before));
             assert_eq!(under_way.conflicts(&Footprint::of(&next)), expected, "{before:?} {next:?}");
@@ -153,7 +153,7 @@ mod tests {
         let ops = [
             Op::Delete { keys: vec!["a".into(), "a".into()] },
             Op::Add { key: "a".into(), delta: 1 },
-            Op::Count,
+            Op::count_all(),
         ];
         let mut under_way = under_way(&ops);
         ops.iter().for_each(|op| under_way.end(&Footprint::of(op)));

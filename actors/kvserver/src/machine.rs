@@ -52,7 +52,9 @@ impl Store {
     /// Applies one operation, of any kind, and gives its answer.
     pub fn apply(&mut self, op: &Op) -> Reply {
         match op {
-            Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count => self.query(op),
+            Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count { .. } => {
+                self.query(op)
+            }
             Op::Put { key, value, condition, want_old } => {
                 self.put(key, value, *condition, *want_old)
             }
@@ -76,7 +78,7 @@ impl Store {
             Op::Exists { keys } => {
                 Reply::Count(keys.iter().filter(|key| self.get(key).is_some()).count() as u64)
             }
-            Op::Count => Reply::Count(self.len),
+            Op::Count { first, last } => Reply::Count(self.count(*first, *last)),
             write => panic!("K1: {} is a write and must be applied", write.kind()),
         }
     }
@@ -89,6 +91,16 @@ impl Store {
     /// What is stored under a key.
     pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
         self.slots[HashSlot::of(key).index()].as_ref()?.get(key).map(Arc::as_ref)
+    }
+
+    /// How many keys are present in these hash slots.
+    fn count(&self, first: u16, last: u16) -> u64 {
+        if (first, last) == (0, HASH_SLOT_COUNT - 1) {
+            return self.len;
+        }
+        let last = last.min(HASH_SLOT_COUNT - 1);
+        let pairs = (first..=last).filter_map(|slot| self.slots[usize::from(slot)].as_ref());
+        pairs.map(|pairs| pairs.len() as u64).sum()
     }
 
     /// How many keys are present.

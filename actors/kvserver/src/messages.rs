@@ -3,7 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
+use quorate_protocol::GroupId;
 use serde::{Deserialize, Serialize};
+
+use crate::HASH_SLOT_COUNT;
 
 /// A key: any bytes, at most [`KEY_BYTES_MAX`].
 pub type Key = Bytes;
@@ -58,8 +61,13 @@ pub enum Op {
         /// Which keys.
         keys: Vec<Key>,
     },
-    /// The number of keys. Answer: [`Reply::Count`].
-    Count,
+    /// The number of keys in hash slots, from the first through the last. Answer: [`Reply::Count`].
+    Count {
+        /// The first slot.
+        first: u16,
+        /// The last one.
+        last: u16,
+    },
     /// Stores a value. Answer: [`Reply::Stored`], [`Reply::NotStored`], or with
     /// [`Condition::IfVersion`] an error.
     Put {
@@ -117,7 +125,7 @@ pub enum Op {
 impl Op {
     /// Whether the operation leaves the store as it is.
     pub fn is_read(&self) -> bool {
-        matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count)
+        matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count { .. })
     }
 
     /// Whether a clerk without sessions may ask for it: it can be sent again without being carried
@@ -129,13 +137,18 @@ impl Op {
         }
     }
 
+    /// The number of all keys.
+    pub fn count_all() -> Op {
+        Op::Count { first: 0, last: HASH_SLOT_COUNT - 1 }
+    }
+
     /// Short name, for logs and counters.
     pub fn kind(&self) -> &'static str {
         match self {
             Op::Get { .. } => "get",
             Op::GetMany { .. } => "get-many",
             Op::Exists { .. } => "exists",
-            Op::Count => "count",
+            Op::Count { .. } => "count",
             Op::Put { .. } => "put",
             Op::PutMany { .. } => "put-many",
             Op::Append { .. } => "append",
@@ -201,6 +214,14 @@ pub enum KvError {
     Overflow,
     /// The value would become longer than [`VALUE_BYTES_MAX`].
     TooLong,
+    /// ErrWrongGroup: the group does not serve the shard, at this place of its log. The operation had no
+    /// effect, and its identity is not used up.
+    WrongGroup {
+        /// Who may serve it; group 0 if that is not known here.
+        ask: GroupId,
+        /// The newest configuration that the group has taken over.
+        number: u64,
+    },
 }
 
 impl fmt::Display for KvError {
@@ -210,6 +231,9 @@ impl fmt::Display for KvError {
             KvError::Version { stored } => write!(f, "ErrVersion stored={stored}"),
             KvError::NotAnInteger => write!(f, "the value is not an integer"),
             KvError::Overflow => write!(f, "the sum does not fit 64 bits"),
+            KvError::WrongGroup { ask, number } => {
+                write!(f, "ErrWrongGroup ask={ask} configuration={number}")
+            }
             KvError::TooLong => write!(f, "the value would exceed {VALUE_BYTES_MAX} bytes"),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_kvserver::{
-    ANSWER_BYTES_MAX, Condition, KEY_BYTES_MAX, KvError, Op, Reply, Store, VALUE_BYTES_MAX,
-    Version, Versioned,
+    ANSWER_BYTES_MAX, Condition, HASH_SLOT_COUNT, HashSlot, KEY_BYTES_MAX, KvError, Op, Reply,
+    Store, VALUE_BYTES_MAX, Version, Versioned,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,7 +86,7 @@ fn several_keys_at_once() {
     let values = vec![Some(b("2")), None, Some(b("3")), Some(b("3"))];
     assert_eq!(store.query(&Op::GetMany { keys: keys.clone() }), Reply::Values(values));
     assert_eq!(store.query(&Op::Exists { keys }), Reply::Count(3));
-    assert_eq!(store.query(&Op::Count), Reply::Count(2));
+    assert_eq!(store.query(&Op::count_all()), Reply::Count(2));
 }
 
 #[test]
@@ -211,7 +211,11 @@ impl Model {
             Op::Exists { keys } => {
                 Reply::Count(keys.iter().filter(|key| self.value(key).is_some()).count() as u64)
             }
-            Op::Count => Reply::Count(self.0.len() as u64),
+            Op::Count { first, last } => {
+                let slots = *first..=*last;
+                let inside = |key: &&Vec<u8>| slots.contains(&HashSlot::of(key).number());
+                Reply::Count(self.0.keys().filter(inside).count() as u64)
+            }
             Op::Put { key, value, condition, want_old } => {
                 let now = self.versioned(key);
                 let version = now.as_ref().map_or(0, |now| now.version.0);
@@ -296,7 +300,13 @@ fn random_op(rng: &mut ChaCha8Rng) -> Op {
         0 => Op::Get { key: key(rng) },
         1 => Op::GetMany { keys: keys(rng) },
         2 => Op::Exists { keys: keys(rng) },
-        3 => Op::Count,
+        3 => match rng.random_range(0..2) {
+            0 => Op::count_all(),
+            _ => {
+                let first = rng.random_range(0..HASH_SLOT_COUNT);
+                Op::Count { first, last: rng.random_range(first..HASH_SLOT_COUNT) }
+            }
+        },
         4..=6 => Op::Put {
             key: key(rng),
             value: value(rng),

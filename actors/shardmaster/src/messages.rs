@@ -1,6 +1,6 @@
 //! What a shardmaster can be asked, and what it answers. Plain data.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, sync::Arc};
 
 use quorate_protocol::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,28 @@ use serde::{Deserialize, Serialize};
 /// slot is the least.
 pub const SHARDS_MAX: u16 = 16_384;
 
+/// Hash slots of Redis Cluster, of which shards are ranges.
+const HASH_SLOTS: u32 = 16_384;
+
 /// A shard's number, from 0.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// The shard of a hash slot, where there are so many shards: each is a range of slots, and none has
+    /// more than one slot above another.
+    pub fn of_slot(slot: u16, shards: u16) -> ShardId {
+        ShardId((u32::from(slot) * u32::from(shards) / HASH_SLOTS) as u16)
+    }
+
+    /// The hash slots of this shard, where there are so many shards.
+    pub fn slots(self, shards: u16) -> RangeInclusive<u16> {
+        let first = |shard: u32| (shard * HASH_SLOTS).div_ceil(u32::from(shards.max(1)));
+        first(self.0.into()) as u16..=(first(u32::from(self.0) + 1).saturating_sub(1)) as u16
+    }
+}
 
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +53,11 @@ impl Configuration {
     /// The group of a shard; `None` if nobody serves it, or there is no such shard.
     pub fn owner(&self, shard: ShardId) -> Option<GroupId> {
         self.owners.get(usize::from(shard.0)).copied().filter(|group| *group != GroupId(0))
+    }
+
+    /// How many shards there are; 0 before that is agreed on.
+    pub fn shards(&self) -> u16 {
+        self.owners.len() as u16
     }
 
     /// The shards of a group, in order.
@@ -158,3 +180,25 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hash_slot_is_in_one_shard_and_shards_are_even() {
+        for shards in [1, 2, 3, 10, 16, 64, 1000, 1024, 16_383, SHARDS_MAX] {
+            let mut next = 0_u32;
+            let mut sizes = vec![];
+            for shard in (0..shards).map(ShardId) {
+                let slots = shard.slots(shards);
+                assert_eq!(u32::from(*slots.start()), next, "{shard} of {shards}");
+                assert!(slots.clone().all(|slot| ShardId::of_slot(slot, shards) == shard));
+                next = u32::from(*slots.end()) + 1;
+                sizes.push(slots.len());
+            }
+            assert_eq!(next, HASH_SLOTS);
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{shards}");
+        }
+    }
+}

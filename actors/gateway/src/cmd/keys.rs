@@ -42,5 +42,5 @@ fn kind(call: &mut Call<'_>) -> Parsed {
 }
 
 fn dbsize(_: &mut Call<'_>) -> Parsed {
-    Ok(Action::Operate { op: Op::Count, shape: Shape::Number })
+    Ok(Action::Operate { op: Op::count_all(), shape: Shape::Number })
 }

@@ -110,12 +110,14 @@ impl Shape {
                 "ERR the values exceed {ANSWER_BYTES_MAX} bytes together: ask for fewer keys"
             )),
             KvError::TooLong => error::fixed(error::STRING_TOO_LONG),
+            // A clerk goes on to who serves it; should one give up, nothing has been executed.
+            KvError::WrongGroup { .. } => self.refusal(Refusal::Moving),
         }
     }
 
     fn refusal(self, refusal: Refusal) -> Value {
         let word = match refusal {
-            Refusal::Busy => "TRYAGAIN",
+            Refusal::Busy | Refusal::Moving => "TRYAGAIN",
             Refusal::NoQuorum => "CLUSTERDOWN",
             Refusal::NotReady => "LOADING",
             Refusal::TooLong | Refusal::NeedsSession => "ERR",
