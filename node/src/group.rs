@@ -7,7 +7,7 @@ use quorate_courier::{Courier, CourierActor, Message as ToCourier, Wiring as Cou
 use quorate_kvserver::{KvServer, Message as ToKvServer, Served};
 use quorate_persistence::{FilesMessage, JournalMessage};
 use quorate_protocol::{GroupId, NodeId, Role as RoleName};
-use quorate_rsm::{Message as ToRsm, RsmActor, StateMachine, Wiring as RsmWiring};
+use quorate_rsm::{Empty, Message as ToRsm, RsmActor, StateMachine, Stirred, Wiring as RsmWiring};
 use quorate_stage::{Link, Mailbox, Node, Outlet, PeerOutlet, Peers, Transport, seat};
 use tokio::task::AbortHandle;
 
@@ -34,7 +34,8 @@ pub struct Group<M: StateMachine> {
 pub fn replicated<M: StateMachine>(
     node: &Node,
     config: &GroupConfig,
-    empty: fn() -> M,
+    empty: Empty<M>,
+    watcher: Option<Outlet<Stirred>>,
     transport: &Arc<dyn Transport>,
     journal: &Mailbox<JournalMessage>,
     files: &Mailbox<FilesMessage>,
@@ -45,8 +46,13 @@ pub fn replicated<M: StateMachine>(
     let Engine { proposals, log, links, bytes, mut ports, mut aborts, .. } =
         engine(node, config, transport, journal, rsm.outlet());
     ports.insert(courier.name(), courier.port());
-    let wiring =
-        RsmWiring { proposals, log, files: files.outlet(), courier: courier.outlet::<ToCourier>() };
+    let wiring = RsmWiring {
+        proposals,
+        log,
+        files: files.outlet(),
+        courier: courier.outlet::<ToCourier>(),
+        watcher,
+    };
     let couriers = CourierWiring {
         dir: config.rsm.checkpoints.clone(),
         files: files.outlet(),
@@ -60,9 +66,9 @@ pub fn replicated<M: StateMachine>(
         CourierActor::new(core, couriers.clone())
     }));
     let rsm_config = config.rsm.clone();
-    aborts.push(
-        rsm_seat.take(move |stage| RsmActor::new(rsm_config.clone(), wiring.clone(), empty, stage)),
-    );
+    aborts.push(rsm_seat.take(move |stage| {
+        RsmActor::new(rsm_config.clone(), wiring.clone(), empty.clone(), stage)
+    }));
     Group { rsm, links, log_bytes: bytes, ports, aborts }
 }
 
@@ -76,7 +82,7 @@ pub fn kv_group(
     journal: &Mailbox<JournalMessage>,
     files: &Mailbox<FilesMessage>,
 ) -> (Group<Store>, Mailbox<ToKvServer>) {
-    let mut group = replicated(node, config, Store::new, transport, journal, files);
+    let mut group = replicated(node, config, Arc::new(Store::new), None, transport, journal, files);
     let server_seat = seat::<KvServer>(node, config.name(RoleName::KvServer));
     let server = server_seat.mailbox();
     group.ports.insert(server.name(), server.port());

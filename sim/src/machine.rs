@@ -202,7 +202,8 @@ impl<M: StateMachine> Replicas<M> {
         let files = self.world.files(&stage, &mut aborts);
         let transport: Arc<dyn Transport> = Arc::new(self.world.net.clone());
         let config = self.world.config(node);
-        let group = replicated(&stage, &config, self.empty, &transport, &journal, &files);
+        let group =
+            replicated(&stage, &config, Arc::new(self.empty), None, &transport, &journal, &files);
         aborts.extend(group.aborts.iter().cloned());
         self.world.net.plug_in(Some(node), group.ports.clone());
         let former = self.running.borrow_mut().insert(node, Replica { stage, group, aborts });

@@ -22,10 +22,10 @@ use crate::{
     clock::LogClock,
     install::Reading,
     machine::{At, StateMachine},
-    messages::{Answers, Message, Outcome, Placing, Request, Status, Submit},
+    messages::{Answers, Message, Outcome, Placing, Request, Status, Stirred, Submit},
     once::Once,
     origins::Origins,
-    sessions::{STALE_MS, Sessions, Verdict},
+    sessions::{STALE_MS, Scopes, Verdict},
 };
 
 /// What an entry of the log takes besides its command, as far as an rsm can tell: its identity, its
@@ -78,6 +78,8 @@ pub struct Wiring {
     pub files: Outlet<FilesMessage>,
     /// The courier of its group and node.
     pub courier: Outlet<ToCourier>,
+    /// Who wants to hear that the machine has changed ([`StateMachine::stirred`]), or who leads.
+    pub watcher: Option<Outlet<Stirred>>,
 }
 
 /// What an rsm asks to be woken for.
@@ -118,6 +120,9 @@ struct Read<M: StateMachine> {
     waiter: Waiter<M::Reply>,
 }
 
+/// Makes a machine to which nothing has been applied.
+pub type Empty<M> = Arc<dyn Fn() -> M + Send + Sync>;
+
 /// The rsm's actor, hosting a machine.
 pub struct RsmActor<M: StateMachine> {
     pub(crate) config: Config,
@@ -129,8 +134,8 @@ pub struct RsmActor<M: StateMachine> {
     pub(crate) machine: Option<M>,
     pub(crate) early: Vec<(Name, Message<M>)>,
     pub(crate) early_requests: usize,
-    pub(crate) empty: fn() -> M,
-    pub(crate) scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    pub(crate) empty: Empty<M>,
+    pub(crate) scopes: Scopes<M::Reply>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) next: Index,
     /// Log time at the last batch applied, and how it has gone on since.
@@ -164,6 +169,8 @@ pub struct RsmActor<M: StateMachine> {
     /// Bytes of it that have come, and how many there are.
     pub(crate) carried: Option<(u64, u64)>,
     leader: Option<NodeId>,
+    /// What was told to the watcher.
+    stirred: u64,
     stopped: bool,
     commands: u64,
     duplicates: u64,
@@ -174,7 +181,7 @@ pub struct RsmActor<M: StateMachine> {
 
 impl<M: StateMachine> RsmActor<M> {
     /// An rsm whose machine is read from its checkpoint, or begins as `empty`.
-    pub fn new(config: Config, wiring: Wiring, empty: fn() -> M, stage: &mut Stage<Self>) -> Self {
+    pub fn new(config: Config, wiring: Wiring, empty: Empty<M>, stage: &mut Stage<Self>) -> Self {
         let node = stage.name().node;
         RsmActor {
             config,
@@ -186,7 +193,7 @@ impl<M: StateMachine> RsmActor<M> {
             early: vec![],
             early_requests: 0,
             empty,
-            scopes: BTreeMap::new(),
+            scopes: Scopes::default(),
             origins: Arc::default(),
             next: Index(1),
             time_ms: 0,
@@ -207,6 +214,7 @@ impl<M: StateMachine> RsmActor<M> {
             behind: None,
             carried: None,
             leader: None,
+            stirred: 0,
             stopped: false,
             commands: 0,
             duplicates: 0,
@@ -240,7 +248,16 @@ impl<M: StateMachine> RsmActor<M> {
             let answers = requests.iter().map(|(token, _)| (*token, refusal.clone())).collect();
             return reply.send(stage.name(), answers);
         }
+        let mut refused = vec![];
         for (token, request) in requests {
+            // What is refused as things are here would most likely be refused when it is applied: it is
+            // not proposed, and so has certainly no effect.
+            let refusal =
+                self.machine.as_ref().and_then(|machine| machine.refusal(&request.command));
+            if let Some(refusal) = refusal {
+                refused.push((token, Outcome::Done(refusal)));
+                continue;
+            }
             let waiter = Waiter { token, reply: reply.clone() };
             if M::is_read(&request.command) && !self.config.reads_in_log {
                 let read = Read { command: request.command, waiter };
@@ -254,6 +271,9 @@ impl<M: StateMachine> RsmActor<M> {
                     Placing::Once => self.once.push(request, waiter),
                 }
             }
+        }
+        if !refused.is_empty() {
+            reply.send(stage.name(), refused);
         }
         if is_planted(Bug::ReadServedLocally) {
             self.answer_barred(stage.name());
@@ -335,6 +355,9 @@ impl<M: StateMachine> RsmActor<M> {
         if position.index.next() == self.next {
             self.position = position;
         }
+        if self.machine.as_ref().is_some_and(|machine| machine.stirred() != self.stirred) {
+            self.tell_watcher(stage);
+        }
         self.settle_behind(stage);
         self.answer_barred(stage.name());
         self.checkpoint_if_due(stage);
@@ -378,19 +401,25 @@ impl<M: StateMachine> RsmActor<M> {
             let Request { client_id, serial, acked_below, command } = request;
             let outcome = if M::is_read(&command) {
                 Outcome::Done(machine.query(&command))
+            } else if let Some(refusal) = machine.refusal(&command) {
+                Outcome::Done(refusal)
             } else if stale {
                 Outcome::Forgotten
             } else {
-                let sessions = self.scopes.entry(M::scope(&command)).or_default();
-                let verdict = match is_planted(Bug::DuplicatesApplied) {
-                    true => Verdict::Apply,
-                    false => sessions.check(client_id, serial),
+                let scope = machine.scope(&command);
+                let sessions = self.scopes.get(scope);
+                let verdict = match sessions {
+                    Some(sessions) if !is_planted(Bug::DuplicatesApplied) => {
+                        sessions.check(client_id, serial)
+                    }
+                    _ => Verdict::Apply,
                 };
                 match verdict {
                     Verdict::Apply => {
-                        let reply = machine.apply(at, command);
+                        let reply = machine.apply_among(at, command, &mut self.scopes);
                         self.commands += 1;
                         let kept = reply.clone();
+                        let sessions = self.scopes.0.entry(scope).or_default();
                         sessions.applied(client_id, serial, acked_below, kept, at.time_ms);
                         Outcome::Done(reply)
                     }
@@ -408,8 +437,20 @@ impl<M: StateMachine> RsmActor<M> {
                 answers.push(outcome);
             }
         }
+        if let Some(garbage) = machine.take_garbage() {
+            self.wiring.files.send(stage.name(), FilesMessage::Drop(garbage));
+        }
         if let Some(waiters) = waiters {
             answer(waiters.into_iter().zip(answers), stage.name());
+        }
+    }
+
+    pub(crate) fn tell_watcher(&mut self, stage: &Stage<Self>) {
+        let Some(machine) = &self.machine else { return };
+        self.stirred = machine.stirred();
+        stage.observe(machine);
+        if let Some(watcher) = &self.wiring.watcher {
+            watcher.send(stage.name(), Stirred { leader: self.leader });
         }
     }
 
@@ -530,7 +571,13 @@ impl<M: StateMachine> Role for RsmActor<M> {
 
     fn receive(&mut self, from: Name, message: Message<M>, stage: &mut Stage<Self>) {
         let waits = |message: &Message<M>| {
-            matches!(message, Message::Submit(_) | Message::Engine(_) | Message::Courier(_))
+            matches!(
+                message,
+                Message::Submit(_)
+                    | Message::Peek { .. }
+                    | Message::Engine(_)
+                    | Message::Courier(_)
+            )
         };
         if self.machine.is_none() && waits(&message) {
             if let Message::Submit(submit) = &message {
@@ -546,6 +593,13 @@ impl<M: StateMachine> Role for RsmActor<M> {
         }
         match message {
             Message::Submit(submit) => self.on_submit(submit, stage),
+            Message::Peek { commands, reply } => {
+                let Some(machine) = &self.machine else { return };
+                let answer = |(token, command): &(u64, M::Command)| {
+                    (*token, Outcome::Done(machine.query(command)))
+                };
+                reply.send(stage.name(), commands.iter().map(answer).collect());
+            }
             Message::Engine(Event::Chosen { entries, position }) => {
                 self.on_chosen(entries, position, stage);
             }
@@ -561,7 +615,10 @@ impl<M: StateMachine> Role for RsmActor<M> {
             }
             Message::Engine(Event::Behind { ask, index }) => self.on_behind(ask, index, stage),
             Message::Engine(Event::Barrier { id, from }) => self.on_barrier(id, from, stage),
-            Message::Engine(Event::Role { leader }) => self.leader = leader,
+            Message::Engine(Event::Role { leader }) => {
+                self.leader = leader;
+                self.tell_watcher(stage);
+            }
             Message::Engine(Event::SubscribeAgain) => self.go_on(stage),
             Message::Engine(Event::ProposeAgain) => {
                 self.propose_again(false, stage.name());

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     machine::{Restore, StateMachine},
     origins::Origins,
-    sessions::{Session, Sessions},
+    sessions::{Scopes, Session, Sessions},
 };
 
 /// Format of a checkpoint.
@@ -29,7 +29,7 @@ pub(crate) const CHECKPOINT_FORMAT: u32 = 3;
 /// Everything that a replica is made of, as of one place in the log.
 pub struct Restored<M: StateMachine> {
     pub(crate) machine: M,
-    pub(crate) scopes: BTreeMap<u16, Sessions<M::Reply>>,
+    pub(crate) scopes: Scopes<M::Reply>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) time_ms: u64,
     pub(crate) position: Position,
@@ -64,7 +64,7 @@ pub(crate) struct Books<R> {
     pub(crate) position: Position,
     pub(crate) time_ms: u64,
     pub(crate) origins: Arc<Origins>,
-    pub(crate) scopes: BTreeMap<u16, Sessions<R>>,
+    pub(crate) scopes: Scopes<R>,
 }
 
 fn framed(what: &impl Serialize, before: &[u8]) -> Bytes {
@@ -82,13 +82,13 @@ where
     R: Serialize + Send + Sync + 'static,
 {
     let Books { position, time_ms, origins, scopes } = books;
-    let sizes = scopes.iter();
+    let sizes = scopes.0.iter();
     let sizes =
         sizes.map(|(scope, sessions)| (*scope, sessions.swept_ms, sessions.clients.len() as u64));
     let heading = Heading { position, time_ms, origins, scopes: sizes.collect() };
     // Encoded on the thread of the files.
     let heading = std::iter::once_with(move || framed(&heading, &CHECKPOINT_FORMAT.to_le_bytes()));
-    let sessions = scopes.into_values().flat_map(|sessions| sessions.clients);
+    let sessions = scopes.0.into_values().flat_map(|sessions| sessions.clients);
     let sessions = sessions.map(|(client, session)| framed(&(client, session.as_ref()), &[]));
     Writer::new(heading.chain(sessions).chain(machine))
 }
@@ -198,6 +198,7 @@ impl<M: StateMachine> Reader for CheckpointReader<M> {
         let Place::Machine(heading) = place else { return Err("it is cut short".into()) };
         let Heading { position, time_ms, origins, .. } = heading;
         let machine = machine.finish()?;
+        let scopes = Scopes(scopes);
         to.send(me, Restored { machine, scopes, origins, time_ms, position });
         Ok(())
     }
@@ -265,7 +266,8 @@ mod tests {
         let configuration = Configuration::of([NodeId(1), NodeId(2), NodeId(3)]);
         let position = Position { index: Index(70), place: 70, term: 0, configuration };
         let machine = Text("some text of the machine".into());
-        Restored { machine, scopes, origins: Arc::new(origins), time_ms: 60, position }
+        let (scopes, origins) = (Scopes(scopes), Arc::new(origins));
+        Restored { machine, scopes, origins, time_ms: 60, position }
     }
 
     fn read(pieces: impl Iterator<Item = Vec<u8>>) -> Result<Restored<Text>, String> {
@@ -287,7 +289,7 @@ mod tests {
             let restored = read(written.chunks(cut).map(<[u8]>::to_vec)).unwrap();
             assert_eq!(restored.machine.0, "some text of the machine");
             assert_eq!(restored.position, state().position);
-            assert_eq!((restored.scopes.len(), restored.scopes[&9].len()), (3, 9));
+            assert_eq!((restored.scopes.0.len(), restored.scopes.0[&9].len()), (3, 9));
             assert_eq!(restored.origins.last_seq(NodeId(1), 5), 1);
             assert_eq!(bytes(&restored), written, "cut every {cut} bytes");
         }
@@ -308,10 +310,10 @@ mod tests {
 
     #[test]
     fn a_state_without_a_client_has_no_sessions() {
-        let empty = Restored { scopes: BTreeMap::new(), ..state() };
+        let empty = Restored { scopes: Scopes::default(), ..state() };
         let restored = read([bytes(&empty)].into_iter()).unwrap();
         assert_eq!(restored.machine.0, "some text of the machine");
-        assert!(restored.scopes.is_empty());
+        assert!(restored.scopes.0.is_empty());
     }
 
     #[test]
@@ -319,7 +321,7 @@ mod tests {
         let mut state = state();
         let before = bytes(&state);
         let writer = state.writer();
-        state.scopes.entry(7).or_default().applied(1, 4, 4, "later".into(), 70);
+        state.scopes.0.entry(7).or_default().applied(1, 4, 4, "later".into(), 70);
         let id = ProposalId { node: NodeId(1), life: 5, seq: 2 };
         Arc::make_mut(&mut state.origins).admit(id, false, 70);
         assert_eq!(writer.flatten().collect::<Vec<u8>>(), before);

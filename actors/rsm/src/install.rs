@@ -15,8 +15,6 @@
 //!     | <- Forget, Subscribe
 //! ```
 
-use std::collections::BTreeMap;
-
 use quorate_courier::{Event as CourierEvent, Message as ToCourier};
 use quorate_persistence::{FilesMessage, Numbered};
 use quorate_protocol::{
@@ -31,7 +29,7 @@ use crate::{
     checkpoint::{self, Books, Restored},
     machine::StateMachine,
     messages::{Outcome, Request},
-    sessions::Verdict,
+    sessions::{Scopes, Verdict},
 };
 
 /// What is being read from the files.
@@ -175,6 +173,7 @@ impl<M: StateMachine> RsmActor<M> {
         self.saving = None;
         self.installed += 1;
         self.wiring.files.send(stage.name(), FilesMessage::Drop(Box::new(former)));
+        self.tell_watcher(stage);
         self.settle_behind(stage);
         self.answer_installed(stage);
         self.go_on(stage);
@@ -187,6 +186,7 @@ impl<M: StateMachine> RsmActor<M> {
         stage.cancel_timer(&Timer::Again);
         self.go_on(stage);
         self.early_requests = 0;
+        self.tell_watcher(stage);
         for (from, message) in std::mem::take(&mut self.early) {
             quorate_stage::Role::receive(self, from, message, stage);
         }
@@ -224,7 +224,11 @@ impl<M: StateMachine> RsmActor<M> {
                 if M::is_read(&command) {
                     return Outcome::Done(machine.query(&command));
                 }
-                let sessions = self.scopes.get(&M::scope(&command));
+                // It has left with what was kept: its new machine knows.
+                if let Some(reply) = machine.refusal(&command) {
+                    return Outcome::Done(reply);
+                }
+                let sessions = self.scopes.get(machine.scope(&command));
                 match sessions.map(|sessions| sessions.check(client_id, serial)) {
                     Some(Verdict::Replay(reply)) => Outcome::Done(reply),
                     _ => Outcome::Forgotten,
@@ -297,7 +301,7 @@ impl<M: StateMachine> RsmActor<M> {
             time_ms: self.time_ms,
             origins: self.origins.clone(),
             scopes: match is_planted(Bug::SessionsNotSaved) {
-                true => BTreeMap::new(),
+                true => Scopes::default(),
                 false => self.scopes.clone(),
             },
         };

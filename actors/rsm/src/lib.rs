@@ -61,9 +61,9 @@ mod once;
 mod origins;
 mod sessions;
 
-pub use actor::{Config, RsmActor, Timer, Wiring};
+pub use actor::{Config, Empty, RsmActor, Timer, Wiring};
 pub use checkpoint::Restored;
 pub use machine::{At, Restore, Restoring, StateMachine};
 pub use messages::*;
 pub use quorate_persistence::Writer;
-pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Sessions, Verdict};
+pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Scopes, SessionImage, Sessions, Verdict};

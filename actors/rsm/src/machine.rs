@@ -7,6 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use quorate_protocol::log::Index;
 
+use crate::sessions::Scopes;
+
 /// Where and when a command is applied: the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
@@ -32,12 +34,39 @@ pub trait StateMachine: Sized + Send + Unpin + 'static {
 
     /// Which part of the state a command is about: its client's replies are kept with that part,
     /// and move with it. 0 where there is only one.
-    fn scope(_command: &Self::Command) -> u16 {
+    fn scope(&self, _command: &Self::Command) -> u16 {
         0
+    }
+
+    /// Whether a command is not for this machine, as it is now, and what is answered then. Such a command
+    /// has no effect and its serial is not used up: somebody else may have to carry it out.
+    fn refusal(&self, _command: &Self::Command) -> Option<Self::Reply> {
+        None
     }
 
     /// Carries out a command. Called once for each, in the order of the log.
     fn apply(&mut self, at: At, command: Self::Command) -> Self::Reply;
+
+    /// The same, for a machine whose parts come and go, and the replies that are kept for clients with
+    /// them. Called instead of [`StateMachine::apply`].
+    fn apply_among(
+        &mut self,
+        at: At,
+        command: Self::Command,
+        _scopes: &mut Scopes<Self::Reply>,
+    ) -> Self::Reply {
+        self.apply(at, command)
+    }
+
+    /// Counts the changes that whoever watches the machine ([`crate::Wiring::watcher`]) wants to hear of.
+    fn stirred(&self) -> u64 {
+        0
+    }
+
+    /// What the last command has made useless, and takes long to free: that is done on another thread.
+    fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
+        None
+    }
 
     /// Answers a command that changes nothing.
     fn query(&self, command: &Self::Command) -> Self::Reply;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use quorate_courier::Event as CourierEvent;
 use quorate_persistence::FileEvent;
-use quorate_protocol::log::Event;
+use quorate_protocol::{NodeId, log::Event};
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,13 @@ pub enum Outcome<R> {
 pub enum Message<M: StateMachine> {
     /// From a service: carry these out.
     Submit(Submit<M>),
+    /// From a service: answer these from what is applied here, at once. What was true, not what is.
+    Peek {
+        /// Commands that change nothing, each with a token that comes back in its answer.
+        commands: Vec<(u64, M::Command)>,
+        /// Where the answers go.
+        reply: Outlet<Answers<M::Reply>>,
+    },
     /// From the engine.
     Engine(Event),
     /// From the files.
@@ -84,6 +91,14 @@ pub enum Message<M: StateMachine> {
     Stop,
     /// From whoever looks: where are you?
     AskStatus(Outlet<Status>),
+}
+
+/// To whoever watches a machine: it has changed in a way that was to be told
+/// ([`StateMachine::stirred`]), or another one leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stirred {
+    /// Who leads, as far as is known here.
+    pub leader: Option<NodeId>,
 }
 
 /// Where a replica stands.
@@ -120,19 +135,29 @@ pub struct Status {
 }
 
 impl<M: StateMachine> quorate_stage::Message for Message<M> {
-    const KINDS: &'static [&'static str] =
-        &["Submit", "Engine", "File", "Restored", "Courier", "TakeCheckpoint", "Stop", "AskStatus"];
+    const KINDS: &'static [&'static str] = &[
+        "Submit",
+        "Peek",
+        "Engine",
+        "File",
+        "Restored",
+        "Courier",
+        "TakeCheckpoint",
+        "Stop",
+        "AskStatus",
+    ];
 
     fn kind(&self) -> usize {
         match self {
             Message::Submit(_) => 0,
-            Message::Engine(_) => 1,
-            Message::File(_) => 2,
-            Message::Restored(_) => 3,
-            Message::Courier(_) => 4,
-            Message::TakeCheckpoint => 5,
-            Message::Stop => 6,
-            Message::AskStatus(_) => 7,
+            Message::Peek { .. } => 1,
+            Message::Engine(_) => 2,
+            Message::File(_) => 3,
+            Message::Restored(_) => 4,
+            Message::Courier(_) => 5,
+            Message::TakeCheckpoint => 6,
+            Message::Stop => 7,
+            Message::AskStatus(_) => 8,
         }
     }
 }
@@ -174,6 +199,7 @@ impl<M: StateMachine> fmt::Display for Message<M> {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
+            Message::Peek { commands, .. } => write!(f, "Peek {}", commands.len()),
             Message::Engine(Event::Chosen { entries, .. }) => {
                 match (entries.first(), entries.last()) {
                     (Some(first), Some(last)) => {

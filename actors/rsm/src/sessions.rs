@@ -5,7 +5,7 @@
 //! A client may have many commands under way; each names the lowest serial that it still waits
 //! for, and replies below are dropped.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,44 @@ pub enum Verdict<R> {
     /// It was applied before, and the answer is not kept any more.
     Forgotten,
 }
+
+/// The sessions of every scope.
+#[derive(Clone, Debug)]
+pub struct Scopes<R>(pub(crate) BTreeMap<u16, Sessions<R>>);
+
+impl<R> Default for Scopes<R> {
+    fn default() -> Self {
+        Scopes(BTreeMap::new())
+    }
+}
+
+impl<R: Clone> Scopes<R> {
+    /// Takes the sessions of a scope that leaves this machine.
+    pub fn take(&mut self, scope: u16) -> Sessions<R> {
+        self.0.remove(&scope).unwrap_or_default()
+    }
+
+    /// Puts in the sessions of a scope that has come from another machine. Nothing may have been applied
+    /// in that scope here.
+    pub fn put(&mut self, scope: u16, sessions: Sessions<R>) {
+        if !sessions.is_empty() {
+            let former = self.0.insert(scope, sessions);
+            assert!(
+                former.is_none_or(|former| former.is_empty()),
+                "R2: scope {scope} has sessions"
+            );
+        }
+    }
+
+    /// Of a scope; `None` if nothing was applied there.
+    pub fn get(&self, scope: u16) -> Option<&Sessions<R>> {
+        self.0.get(&scope)
+    }
+}
+
+/// One client's session, to be sent to another machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionImage<R>(Arc<Session<R>>);
 
 /// The clients of one scope. A clone shares every session until one of the two changes it.
 #[derive(Clone, Debug)]
@@ -91,6 +129,22 @@ impl<R: Clone> Sessions<R> {
             self.swept_ms = time_ms;
             self.clients.retain(|_, session| time_ms.saturating_sub(session.last_ms) < EXPIRY_MS);
         }
+    }
+
+    /// The sessions of clients after one, in order.
+    pub fn after(&self, client_id: Option<u64>) -> impl Iterator<Item = (u64, SessionImage<R>)> {
+        let from = client_id.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.clients.range((from, Bound::Unbounded));
+        range.map(|(client_id, session)| (*client_id, SessionImage(session.clone())))
+    }
+
+    /// Takes over a session from another machine, at this time of our log. The two logs do not share a
+    /// time, so the client counts as having been heard of just now.
+    pub fn adopt(&mut self, client_id: u64, image: SessionImage<R>, time_ms: u64) {
+        let mut session = image.0;
+        Arc::make_mut(&mut session).last_ms = time_ms;
+        self.swept_ms = self.swept_ms.max(time_ms);
+        self.clients.insert(client_id, session);
     }
 
     /// Number of clients.

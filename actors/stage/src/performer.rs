@@ -119,6 +119,13 @@ impl<R: Role> Stage<R> {
         &self.node
     }
 
+    /// Shows something to the observer, as a core is shown after each of its steps.
+    pub fn observe(&self, what: &dyn Any) {
+        if let Some(observer) = self.node.observer() {
+            observer.on_step(self.name(), what);
+        }
+    }
+
     /// Its own mailbox.
     pub fn mailbox(&self) -> &Mailbox<R::Message> {
         &self.mailbox
