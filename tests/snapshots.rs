@@ -396,7 +396,7 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
             for serial in 1..=TOKENS {
                 let (key, value) = (Bytes::from_static(b"k"), Bytes::from(format!("{serial};")));
                 let command = Op::Append { key, value };
-                let request = Request { client_id: 77, serial, acked_below: 1, command };
+                let request = Request { client_id: 77, serial, acked_below: 1, after: 0, command };
                 let requests = vec![(serial, request)];
                 let submit =
                     Submit { requests, placing: Placing::UntilApplied, reply: reply.clone() };

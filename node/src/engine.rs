@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
+use quorate_mover::Config as MoverConfig;
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
 use quorate_protocol::{
@@ -43,6 +44,8 @@ pub struct GroupConfig {
     pub courier: CourierConfig,
     /// Bounds of the rsm.
     pub rsm: RsmConfig,
+    /// Patience and bounds of the mover. Where no shardmaster is named, there is none.
+    pub mover: MoverConfig,
 }
 
 impl GroupConfig {
@@ -87,6 +90,16 @@ impl GroupConfig {
             part_bytes: PART_BYTES,
         };
         let rsm = RsmConfig::new(checkpoints);
+        let mover = MoverConfig {
+            me: me.node,
+            group,
+            masters: vec![],
+            retry: if lossy { ms(100) } else { ms(1000) },
+            poll: if lossy { ms(250) } else { ms(5000) },
+            transfers: 4,
+            pieces: 4,
+            piece_bytes: 256 * 1024,
+        };
         GroupConfig {
             group,
             me,
@@ -99,6 +112,7 @@ impl GroupConfig {
             raft_timing,
             courier,
             rsm,
+            mover,
         }
     }
 

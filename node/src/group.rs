@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use quorate_clerk::Message as ToClerk;
 use quorate_courier::{Courier, CourierActor, Message as ToCourier, Wiring as CourierWiring};
-use quorate_kvserver::{KvServer, Message as ToKvServer, Served};
+use quorate_kvserver::{KvServer, Machine, Message as ToKvServer, Served};
+use quorate_mover::{Message as ToMover, Mover, MoverActor, Wiring as MoverWiring};
 use quorate_persistence::{FilesMessage, JournalMessage};
 use quorate_protocol::{GroupId, NodeId, Role as RoleName};
 use quorate_rsm::{Empty, Message as ToRsm, RsmActor, StateMachine, Stirred, Wiring as RsmWiring};
-use quorate_stage::{Link, Mailbox, Node, Outlet, PeerOutlet, Peers, Transport, seat};
+use quorate_shardmaster::{Askers, Message as ToMaster, ShardMaster, ShardMasterActor};
+use quorate_stage::{Directory, Link, Mailbox, Node, Outlet, PeerOutlet, Peers, Transport, seat};
 use tokio::task::AbortHandle;
 
 use crate::engine::{Engine, GroupConfig, Ports, engine};
-
-/// The store as a machine.
-pub type Store = quorate_kvserver::Store;
 
 /// A running replica: its mailboxes, and the handles that end it as a kill would.
 pub struct Group<M: StateMachine> {
@@ -72,20 +71,73 @@ pub fn replicated<M: StateMachine>(
     Group { rsm, links, log_bytes: bytes, ports, aborts }
 }
 
-/// A replica of the key/value store on this node, with its kvserver. `clerk` is the clerk of this
-/// node, if it has one; others are answered over the network.
-pub fn kv_group(
-    node: &Node,
-    config: &GroupConfig,
-    clerk: Option<&Mailbox<ToClerk>>,
-    transport: &Arc<dyn Transport>,
-    journal: &Mailbox<JournalMessage>,
-    files: &Mailbox<FilesMessage>,
-) -> (Group<Store>, Mailbox<ToKvServer>) {
-    let mut group = replicated(node, config, Arc::new(Store::new), None, transport, journal, files);
+/// The actors of a node that other groups, and other nodes, ask by group.
+#[derive(Clone)]
+pub struct Directories {
+    /// The kvservers.
+    pub servers: Directory<ToKvServer>,
+    /// The movers.
+    pub movers: Directory<ToMover>,
+    /// The shardmasters.
+    pub masters: Directory<ToMaster>,
+}
+
+impl Directories {
+    /// Seen from a node where none has begun yet.
+    pub fn new(node: NodeId, transport: &Arc<dyn Transport>) -> Self {
+        Directories {
+            servers: Directory::new(node, RoleName::KvServer, transport.clone()),
+            movers: Directory::new(node, RoleName::Mover, transport.clone()),
+            masters: Directory::new(node, RoleName::ShardMaster, transport.clone()),
+        }
+    }
+}
+
+/// What the replicas of a node stand on.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The stage.
+    pub node: &'a Node,
+    /// To other nodes.
+    pub transport: &'a Arc<dyn Transport>,
+    /// The journal of the node.
+    pub journal: &'a Mailbox<JournalMessage>,
+    /// Its files.
+    pub files: &'a Mailbox<FilesMessage>,
+    /// The clerk of this node, if it has one; others are answered over the network.
+    pub clerk: Option<&'a Mailbox<ToClerk>>,
+    /// Who else is there.
+    pub directories: &'a Directories,
+}
+
+/// A replica of the key/value store on this node, with its kvserver, and its mover if there are shards.
+pub struct KvGroup {
+    /// The replica.
+    pub group: Group<Machine>,
+    /// Its kvserver.
+    pub server: Mailbox<ToKvServer>,
+    /// Its mover.
+    pub mover: Option<Mailbox<ToMover>>,
+}
+
+/// A replica of the key/value store on this node. It serves what configurations give it, if there is a
+/// shardmaster ([`GroupConfig::mover`] names its nodes), and otherwise everything.
+pub fn kv_group(ground: Ground<'_>, config: &GroupConfig) -> KvGroup {
+    let Ground { node, transport, journal, files, clerk, directories } = ground;
+    let sharded = !config.mover.masters.is_empty();
+    let mover_seat = sharded.then(|| seat::<MoverActor>(node, config.name(RoleName::Mover)));
+    let mover = mover_seat.as_ref().map(|place| place.mailbox());
+    let id = config.group;
+    let empty: Empty<Machine> = match sharded {
+        true => Arc::new(move || Machine::of_group(id)),
+        false => Arc::new(Machine::whole),
+    };
+    let watcher = mover.as_ref().map(Mailbox::outlet);
+    let mut group = replicated(node, config, empty, watcher, transport, journal, files);
     let server_seat = seat::<KvServer>(node, config.name(RoleName::KvServer));
     let server = server_seat.mailbox();
     group.ports.insert(server.name(), server.port());
+    directories.servers.add(server.clone());
     let clerks: PeerOutlet<Served> = match clerk {
         Some(clerk) => Peers::new(clerk.clone(), transport.clone()).outlet(),
         None => {
@@ -98,5 +150,56 @@ pub fn kv_group(
     let rsm = group.rsm.clone();
     let make = move |stage: &mut _| KvServer::new(rsm.clone(), clerks.clone(), stage);
     group.aborts.push(server_seat.take(make));
-    (group, server)
+    if let (Some(place), Some(mailbox)) = (mover_seat, &mover) {
+        group.ports.insert(mailbox.name(), mailbox.port());
+        directories.movers.add(mailbox.clone());
+        let (movers, masters) = (directories.movers.clone(), directories.masters.clone());
+        let wiring = MoverWiring::new(mailbox, group.rsm.clone(), movers, masters);
+        let config = config.mover.clone();
+        group.aborts.push(place.take(move |stage| {
+            let chance = (stage.chance().number(), stage.chance().number());
+            MoverActor::new(Mover::new(config.clone(), chance), wiring.clone())
+        }));
+    }
+    KvGroup { group, server, mover }
+}
+
+/// A replica of the shardmaster on this node, and its door.
+pub fn master_group(
+    ground: Ground<'_>,
+    config: &GroupConfig,
+) -> (Group<ShardMaster>, Mailbox<ToMaster>) {
+    let Ground { node, transport, journal, files, clerk, directories } = ground;
+    let place = seat::<ShardMasterActor>(node, config.name(RoleName::ShardMaster));
+    let door = place.mailbox();
+    let empty: Empty<ShardMaster> = Arc::new(ShardMaster::default);
+    let watcher = Some(door.outlet());
+    let mut group = replicated(node, config, empty, watcher, transport, journal, files);
+    group.ports.insert(door.name(), door.port());
+    directories.masters.add(door.clone());
+    let (movers, own_clerk) = (directories.movers.clone(), clerk.cloned());
+    let clerks = Link::<ToClerk>::new(GroupId(0), RoleName::Clerk, transport.clone());
+    let askers: Askers = Arc::new(move |from, to, notice| match (&own_clerk, to.role) {
+        (_, RoleName::Mover) => {
+            if let Some(message) = ToMover::of_notice(notice) {
+                movers.send(from, to.group, to.node, message);
+            }
+        }
+        (Some(clerk), RoleName::Clerk) if clerk.name() == to => clerk.send(from, notice.into()),
+        (_, RoleName::Clerk) => clerks.send(from, to.node, &notice.into()),
+        _ => {}
+    });
+    let (movers, own_clerk) = (directories.movers.clone(), clerk.cloned());
+    let started = Outlet::from_fn(move |from, ()| {
+        for mover in movers.all_here() {
+            mover.send(from, ToMover::MasterStarted);
+        }
+        if let Some(clerk) = &own_clerk {
+            clerk.send(from, ToClerk::MasterStarted);
+        }
+    });
+    let rsm = group.rsm.clone();
+    let make = move |_: &mut _| ShardMasterActor::new(rsm.clone(), askers.clone(), started.clone());
+    group.aborts.push(place.take(make));
+    (group, door)
 }

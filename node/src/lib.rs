@@ -9,5 +9,5 @@ pub mod process;
 mod raft;
 
 pub use engine::{Engine, GroupConfig, Ports, engine};
-pub use group::{Group, Store, kv_group, replicated};
+pub use group::{Directories, Ground, Group, KvGroup, kv_group, master_group, replicated};
 pub use paxos::{Library, library};

@@ -19,13 +19,14 @@ use std::{
 };
 
 use actix_rt::{Arbiter, System};
-use quorate_clerk::{Clerk, Config as ClerkConfig, Message as ToClerk, Servers};
+use quorate_clerk::{Clerk, Config as ClerkConfig, Layout, Message as ToClerk, Servers};
 use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent};
 use quorate_dashboard::Sources;
 use quorate_gateway::{
     Config as GatewayConfig, Counts, Gateway, Member as ClientMember, Message as ToGateway,
     NodeInfo, Standing,
 };
+use quorate_kvserver::Machine;
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
     JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, read_atomic,
@@ -39,7 +40,7 @@ use tokio::sync::oneshot;
 use crate::{
     config::{NodeConfig, Reads},
     engine::{GroupConfig, Ports},
-    group::{Group, Store, kv_group},
+    group::{Directories, Ground as GroupGround, Group, KvGroup, kv_group},
 };
 
 /// Exit code of a node that cannot go on: see what it said last.
@@ -256,7 +257,7 @@ fn cluster(
     ground: &Ground,
     node: &Node,
     links: &Links,
-    group: &Group<Store>,
+    group: &Group<Machine>,
     ports: Ports,
     files: &Mailbox<FilesMessage>,
     gateway: (&Mailbox<ToGateway>, &Reachable),
@@ -345,7 +346,7 @@ fn node_info(ground: &Ground) -> (NodeInfo, Vec<NodeId>) {
 }
 
 /// Asks the rsm where it stands, on behalf of the gateway.
-fn look(rsm: &Mailbox<ToRsm<Store>>, gateway: &Mailbox<ToGateway>) -> Outlet<()> {
+fn look(rsm: &Mailbox<ToRsm<Machine>>, gateway: &Mailbox<ToGateway>) -> Outlet<()> {
     let (rsm, gateway) = (rsm.clone(), gateway.clone());
     Outlet::from_fn(move |from, ()| {
         let gateway = gateway.clone();
@@ -359,7 +360,7 @@ fn look(rsm: &Mailbox<ToRsm<Store>>, gateway: &Mailbox<ToGateway>) -> Outlet<()>
     })
 }
 
-async fn status(rsm: &Mailbox<ToRsm<Store>>, me: Name) -> Option<Status> {
+async fn status(rsm: &Mailbox<ToRsm<Machine>>, me: Name) -> Option<Status> {
     let (tell, told) = oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
     let reply = Outlet::from_fn(move |_, status| {
@@ -396,8 +397,16 @@ async fn serve(
     let links = Links::default();
     let transport: Arc<dyn Transport> = Arc::new(links.clone());
     let group_config = group_config(&ground, ground.dir.checkpoint(GROUP.0));
-    let (group, server) =
-        kv_group(&node, &group_config, Some(&clerk), &transport, &journal, &files);
+    let directories = Directories::new(me, &transport);
+    let group_ground = GroupGround {
+        node: &node,
+        transport: &transport,
+        journal: &journal,
+        files: &files,
+        clerk: Some(&clerk),
+        directories: &directories,
+    };
+    let KvGroup { group, server, .. } = kv_group(group_ground, &group_config);
 
     let clerk_config = ClerkConfig {
         retry: Duration::from_millis(500),
@@ -405,14 +414,14 @@ async fn serve(
         under_way_max: 8192,
         sessions: true,
     };
-    let (local, users) = (server.clone(), gateway.clone());
+    let (users, servers) = (gateway.clone(), directories.servers.clone());
     let started = Outlet::from_fn(move |from, ()| users.send(from, ToGateway::ClerkStarted));
     clerk_seat.take(move |stage| {
         let servers = Servers {
-            nodes: vec![me],
-            local: Some(local.clone()),
-            remote: None,
+            layout: Layout::Whole { group: GROUP, nodes: vec![me] },
+            servers: servers.clone(),
             started: Some(started.clone()),
+            configured: None,
         };
         Clerk::new(clerk_config, servers, stage)
     });
@@ -468,7 +477,7 @@ fn dashboard(
     node: &Node,
     links: &Links,
     owners: Owners,
-    rsm: &Mailbox<ToRsm<Store>>,
+    rsm: &Mailbox<ToRsm<Machine>>,
 ) -> Result<quorate_dashboard::Handle, String> {
     let (rsm, saver) = (rsm.clone(), rsm.clone());
     let name = Name::of_node(node.id(), RoleName::Outside);

@@ -185,6 +185,19 @@ bugs! {
     RetryIsAnotherCommand = "retry-is-another-command",
     /// The clerk takes a refusal of the second copy of a Put for one of the Put.
     RetryTakenForRefused = "retry-taken-for-refused",
+
+    // Shards.
+
+    /// The group carries out operations on a shard that it has given up.
+    GivenUpShardServed = "given-up-shard-served",
+    /// The group carries out operations on a shard that has not come yet.
+    AwaitedShardServed = "awaited-shard-served",
+    /// A shard goes without what its clients were answered.
+    SessionsStayBehind = "sessions-stay-behind",
+    /// The group takes over a configuration though it lacks the one before.
+    ConfigurationSkipped = "configuration-skipped",
+    /// The mover has a shard deleted that has been fetched, whether it is durable there or not.
+    DeletedWhenFetched = "deleted-when-fetched",
 }
 
 impl fmt::Display for Bug {

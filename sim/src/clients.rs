@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_clerk::{Clerk, Config, Message as ToClerk, Outcome, Servers};
+use quorate_clerk::{Clerk, Config, Layout, Message as ToClerk, Outcome, Servers};
 use quorate_kvserver::{Condition, KvError, Op, Reply, Version, Versioned};
-use quorate_protocol::{GroupId, Name, NodeId, Role};
-use quorate_stage::{Link, Mailbox, Node, Outlet, Transport, seat};
+use quorate_protocol::{Name, NodeId, Role};
+use quorate_stage::{Directory, Mailbox, Node, Outlet, Transport, seat};
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use crate::world::World;
+use crate::world::{GROUP, World};
 
 /// How long a clerk with a session waits before it asks the next server.
 const RETRY: Duration = Duration::from_millis(150);
@@ -64,13 +64,13 @@ impl Client {
             false => RETRY_SESSIONLESS,
         };
         let config = Config { retry, deadline: None, under_way_max: 4096, sessions };
+        let me = name.node;
         let abort = place.take(move |stage| {
-            let remote = Link::new(GroupId(1), Role::KvServer, transport.clone());
             let servers = Servers {
-                nodes: servers.clone(),
-                local: None,
-                remote: Some(remote),
+                layout: Layout::Whole { group: GROUP, nodes: servers.clone() },
+                servers: Directory::new(me, Role::KvServer, transport.clone()),
                 started: None,
+                configured: None,
             };
             Clerk::new(config, servers, stage)
         });

@@ -100,8 +100,13 @@ impl<M: StateMachine> Replicas<M> {
         let client_id = self.world.below(u64::MAX);
         let began = Instant::now();
         while began.elapsed() < CALL_MAX {
-            let request =
-                Request { client_id, serial: 1, acked_below: 1, command: command.clone() };
+            let request = Request {
+                client_id,
+                serial: 1,
+                acked_below: 1,
+                after: 0,
+                command: command.clone(),
+            };
             let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
                 let (requests, placing) = (vec![(0, request)], Placing::UntilApplied);
                 Message::Submit(Submit { requests, placing, reply })
@@ -123,7 +128,7 @@ impl<M: StateMachine> Replicas<M> {
     /// if it leads. `None`: the replica is gone, and the command may still be carried out.
     pub async fn submit(&self, node: NodeId, command: M::Command) -> Option<Outcome<M::Reply>> {
         let client_id = self.world.below(u64::MAX);
-        let request = Request { client_id, serial: 1, acked_below: 1, command };
+        let request = Request { client_id, serial: 1, acked_below: 1, after: 0, command };
         let answers = self.ask(node, |reply: Outlet<Answers<M::Reply>>| {
             let (requests, placing) = (vec![(0, request)], Placing::Once);
             Message::Submit(Submit { requests, placing, reply })

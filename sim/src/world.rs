@@ -12,8 +12,8 @@ use std::{
 };
 
 use quorate_courier::PART_BYTES;
-use quorate_kvserver::Message as ToKvServer;
-use quorate_node::{Group, GroupConfig, Library, Store, config::Engine};
+use quorate_kvserver::{Machine, Message as ToKvServer};
+use quorate_node::{Directories, Ground, Group, GroupConfig, KvGroup, Library, config::Engine};
 use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners,
     STEP_BYTES, SimDisk, remove_leftovers,
@@ -85,7 +85,7 @@ pub struct SimNode {
     /// The labs' library, if it runs instead of a replica.
     pub library: Option<Library>,
     /// The replica.
-    pub group: Option<Group<Store>>,
+    pub group: Option<Group<Machine>>,
     /// The kvserver, likewise.
     pub server: Option<Mailbox<ToKvServer>>,
     /// Group commits so far.
@@ -517,8 +517,17 @@ impl World {
             library = Some(made);
         } else {
             let files = self.files(&stage, &mut aborts);
-            let (made, kvserver) =
-                quorate_node::kv_group(&stage, &config, None, &transport, &journal, &files);
+            let directories = Directories::new(node, &transport);
+            let ground = Ground {
+                node: &stage,
+                transport: &transport,
+                journal: &journal,
+                files: &files,
+                clerk: None,
+                directories: &directories,
+            };
+            let KvGroup { group: made, server: kvserver, .. } =
+                quorate_node::kv_group(ground, &config);
             aborts.extend(made.aborts.iter().cloned());
             ports = made.ports.clone();
             ports.insert(kvserver.name(), kvserver.port());

@@ -7,13 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_kvserver::{Condition, Op, Reply, Restore, Store};
+use quorate_kvserver::{Command, Condition, Machine, Op, Reply, Restore, Store};
 use quorate_persistence::{
     AtomicReader, DataDir, Disk, Expected, Identity, Journal, JournalError, JournalOptions,
     SimDisk, read_atomic, write_atomic,
 };
-use quorate_protocol::{Name, NodeId, Role};
-use quorate_rsm::Restored;
+use quorate_protocol::{GroupId, Name, NodeId, Role, log::Index};
+use quorate_rsm::{At, Restored, StateMachine};
+use quorate_shardmaster::{Configuration, ShardId};
 use quorate_stage::Outlet;
 use serde::Serialize;
 
@@ -163,15 +164,31 @@ pub(super) fn machines() -> Target {
 }
 
 /// The state that the bytes of a checkpoint hold.
-fn restored(pieces: &[&[u8]]) -> Result<Restored<Store>, String> {
+fn restored(pieces: &[&[u8]]) -> Result<Restored<Machine>, String> {
     let found = Arc::new(Mutex::new(None));
     let place = found.clone();
     let to = Outlet::from_fn(move |_, restored| *place.lock().unwrap() = Some(restored));
-    let mut reader = Restored::<Store>::reader(to);
+    let mut reader = Restored::<Machine>::reader(to);
     pieces.iter().try_for_each(|piece| reader.feed(piece))?;
     reader.finish(Name::of_node(NodeId(1), Role::Files))?;
     let restored = found.lock().unwrap().take();
     Ok(restored.expect("whoever wants it has it"))
+}
+
+/// A group's machine with shards in every phase of a move.
+fn sharded() -> Machine {
+    let (one, two) = (GroupId(1), GroupId(2));
+    let mut machine = Machine::of_group(one);
+    let owners = [[one, one, one, two], [two, two, one, one]];
+    for (owners, number) in owners.into_iter().zip(1..) {
+        let groups = [one, two].map(|group| (group, vec![NodeId(1), NodeId(2)]));
+        let (owners, groups) = (owners.to_vec(), groups.into());
+        let next = Arc::new(Configuration { number, owners, groups });
+        machine.apply(At { index: Index(number), time_ms: 9 }, Command::Configure(next));
+    }
+    let give_up = Command::GiveUp { shard: ShardId(0), number: 2 };
+    assert_eq!(machine.apply(At { index: Index(3), time_ms: 9 }, give_up), Reply::Count(1));
+    machine
 }
 
 /// What a whole replica is made of: the machine with its sessions and origins.
@@ -185,11 +202,15 @@ pub(super) fn checkpoints() -> Target {
     let heading = framed(&(position(), 60_u64, (origins, 50_u64), scopes));
     let replies: BTreeMap<u64, Reply> = (3..).zip(replies()).collect();
     let session = |client: u64| framed(&(client, (3_u64, &replies, 50_u64)));
-    let format = 3_u32.to_le_bytes().to_vec();
-    let sample = [format, heading, session(1), session(1 << 60), encoded(&Store::new())].concat();
+    let format = 4_u32.to_le_bytes().to_vec();
+    let samples = [Machine::whole(), sharded()].map(|machine| {
+        let machine = StateMachine::snapshot(&machine).flatten().collect::<Vec<u8>>();
+        [&format[..], &heading, &session(1), &session(1 << 60), &machine].concat()
+    });
     let bound = Bound { base: 16 << 20, per_byte: 400 };
-    Target::new(vec![sample], &[b"quorate-kv"], bound, |input, chance| {
-        let written = |restored: Restored<Store>| restored.writer().flatten().collect::<Vec<u8>>();
+    Target::new(samples.to_vec(), &[b"quorate-kv"], bound, |input, chance| {
+        let written =
+            |restored: Restored<Machine>| restored.writer().flatten().collect::<Vec<u8>>();
         let whole = restored(&[input]).map(written);
         let in_pieces = restored(&chance.pieces(input)).map(written);
         assert_eq!(whole.is_ok(), in_pieces.is_ok(), "pieces make a difference");

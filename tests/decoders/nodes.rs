@@ -280,7 +280,8 @@ fn ops() -> Vec<Op> {
 }
 
 pub(super) fn kvservers() -> Target {
-    let request = |command| Request { client_id: 1 << 60, serial: 9, acked_below: 8, command };
+    let request =
+        |command| Request { client_id: 1 << 60, serial: 9, acked_below: 8, after: 7, command };
     messages(vec![ToKvServer::Serve { requests: ops().into_iter().map(request).collect() }])
 }
 

@@ -38,7 +38,11 @@
 //!   succeeds.
 
 mod actor;
+mod calls;
+mod gather;
 mod messages;
+mod routes;
 
-pub use actor::{Clerk, Config, Servers, Timer};
+pub use actor::{Clerk, Config, Timer};
 pub use messages::*;
+pub use routes::{Layout, Servers};

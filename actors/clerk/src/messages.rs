@@ -3,7 +3,7 @@
 use std::fmt;
 
 use quorate_kvserver::{Op, Reply, Served};
-use quorate_shardmaster::Command;
+use quorate_shardmaster::{Command, Notice};
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +28,20 @@ pub enum Message {
     },
     /// From a kvserver.
     Served(Served),
+    /// From a shardmaster.
+    Notice(Notice),
+    /// From the node: its shardmaster has started anew, and knows nobody who waits.
+    #[serde(skip)]
+    MasterStarted,
     /// From the node: it stops; let everybody go who waits.
     #[serde(skip)]
     Stop,
+}
+
+impl From<Notice> for Message {
+    fn from(notice: Notice) -> Self {
+        Message::Notice(notice)
+    }
 }
 
 /// Outcomes, each with the token of its operation.
@@ -39,7 +50,7 @@ pub type Outcomes = Vec<(u64, Outcome)>;
 /// Outcomes of what the shardmaster was asked, each with the token of its call.
 pub type Administered = Vec<(u64, Outcome<quorate_shardmaster::Reply>)>;
 
-quorate_stage::kinds!(Message { Submit, Administer, Served, Stop });
+quorate_stage::kinds!(Message { Submit, Administer, Served, Notice, MasterStarted, Stop });
 
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
@@ -77,6 +88,8 @@ impl fmt::Display for Message {
                     n => write!(f, " and {} more", n - 4),
                 }
             }
+            Message::Notice(notice) => write!(f, "{notice}"),
+            Message::MasterStarted => f.write_str("MasterStarted"),
             Message::Stop => f.write_str("Stop"),
         }
     }

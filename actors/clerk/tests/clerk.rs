@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_clerk::{Clerk, Config, Message, Outcome, Outcomes, Refusal, Servers};
+use quorate_clerk::{Clerk, Config, Layout, Message, Outcome, Outcomes, Refusal, Servers};
 use quorate_kvserver::{Condition, KvError, Message as ToServer, Op, Reply, Served, Version};
 use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Outcome as Answer, Request};
-use quorate_stage::{CrashMode, Limits, Link, Mailbox, Node, Outlet, Parcel, Transport, seat};
+use quorate_stage::{CrashMode, Directory, Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
 
 /// A request, and which server it went to.
 type Sent = (NodeId, Request<Op>);
@@ -25,8 +25,13 @@ impl Transport for Wire {
         let requests = match message {
             ToServer::Serve { requests } => requests,
             ToServer::ServeSessionless { client_id, ops } => {
-                let request =
-                    |(serial, command)| Request { client_id, serial, acked_below: 0, command };
+                let request = |(serial, command)| Request {
+                    client_id,
+                    serial,
+                    acked_below: 0,
+                    after: 0,
+                    command,
+                };
                 ops.into_iter().map(request).collect()
             }
             other => panic!("{other}"),
@@ -104,9 +109,10 @@ fn scene_with(sessions: bool, deadline: Option<Duration>, test: impl AsyncFnOnce
         let retry = Duration::from_millis(100);
         let config = Config { retry, deadline, under_way_max: 4, sessions };
         place.take(move |stage| {
-            let remote = Some(Link::new(GroupId(1), Role::KvServer, transport.clone()));
-            let nodes = vec![NodeId(1), NodeId(2)];
-            Clerk::new(config, Servers { nodes, local: None, remote, started: None }, stage)
+            let servers = Directory::new(NodeId(9), Role::KvServer, transport.clone());
+            let layout = Layout::Whole { group: GroupId(1), nodes: vec![NodeId(1), NodeId(2)] };
+            let servers = Servers { layout, servers, started: None, configured: None };
+            Clerk::new(config, servers, stage)
         });
         test(Scene { node, clerk, wire, outcomes: Arc::default() }).await;
     });

@@ -6,60 +6,24 @@ use quorate_protocol::{
     Name, NodeId,
     planted::{Bug, is_planted},
 };
-use quorate_rsm::{
-    Answers, At, Message as ToRsm, Placing, Restore, Restoring, StateMachine, Submit, Writer,
-};
+use quorate_rsm::{Answers, Message as ToRsm, Placing, Request, Submit};
 use quorate_stage::{Mailbox, Outlet, PeerOutlet, Role, Stage};
 
 use crate::{
     door::Door,
-    machine::Store,
     messages::{Op, Reply},
     request::{Message, Served},
-    snapshot::Restore as StoreRestore,
+    shards::{Command, Machine},
 };
-
-impl StateMachine for Store {
-    type Command = Op;
-    type Reply = Reply;
-
-    fn is_read(command: &Op) -> bool {
-        command.is_read()
-    }
-
-    fn apply(&mut self, _: At, command: Op) -> Reply {
-        Store::apply(self, &command)
-    }
-
-    fn query(&self, command: &Op) -> Reply {
-        Store::query(self, command)
-    }
-
-    fn size(&self) -> (u64, u64) {
-        (self.len(), self.bytes())
-    }
-
-    fn snapshot(&self) -> Writer {
-        Writer::new(Store::snapshot(self).encode_chunks())
-    }
-
-    fn restore() -> Restore<Self> {
-        Restore::streamed(StoreRestore::new())
-    }
-}
-
-impl Restoring<Store> for StoreRestore {
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
-        StoreRestore::feed(self, bytes).map_err(|error| error.to_string())
-    }
-
-    fn finish(self: Box<Self>) -> Result<Store, String> {
-        StoreRestore::finish(*self).map_err(|error| error.to_string())
-    }
-}
 
 /// Ways to clerks that are remembered.
 const CLERKS_MAX: usize = 1024;
+
+/// A client's request as it stands in the log.
+fn in_log(request: Request<Op>) -> Request<Command> {
+    let Request { client_id, serial, acked_below, after, command } = request;
+    Request { client_id, serial, acked_below, after, command: command.into() }
+}
 
 /// How often it is looked for operations of clerks without sessions that will not be answered.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -73,7 +37,7 @@ pub enum Timer {
 
 /// The kvserver's actor: the door of a group for its clients.
 pub struct KvServer {
-    rsm: Mailbox<ToRsm<Store>>,
+    rsm: Mailbox<ToRsm<Machine>>,
     clerks: PeerOutlet<Served>,
     /// Per clerk and life of it, where the rsm puts its answers.
     replies: BTreeMap<(NodeId, u64), Outlet<Answers<Reply>>>,
@@ -85,7 +49,7 @@ pub struct KvServer {
 impl KvServer {
     /// A kvserver in front of `rsm`.
     pub fn new(
-        rsm: Mailbox<ToRsm<Store>>,
+        rsm: Mailbox<ToRsm<Machine>>,
         clerks: PeerOutlet<Served>,
         stage: &mut Stage<Self>,
     ) -> Self {
@@ -111,6 +75,7 @@ impl KvServer {
         if !refused.answers.is_empty() {
             self.clerks.send(stage.name(), clerk, refused);
         }
+        let requests = requests.into_iter().map(|(own, request)| (own, in_log(request))).collect();
         let (placing, reply) = (Placing::UntilApplied, self.own.clone());
         self.rsm.send(stage.name(), ToRsm::Submit(Submit { requests, placing, reply }));
         self.watch(stage);
@@ -153,7 +118,8 @@ impl Role for KvServer {
                     return;
                 };
                 let reply = self.reply_to(from.node, client_id, stage);
-                let requests = requests.into_iter().map(|request| (request.serial, request));
+                let requests =
+                    requests.into_iter().map(|request| (request.serial, in_log(request)));
                 let requests = requests.collect();
                 let placing = Placing::UntilApplied;
                 let submit = Submit { requests, placing, reply };

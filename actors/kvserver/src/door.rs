@@ -60,7 +60,7 @@ impl Door {
         let acked_below = self.acked_below();
         let client_id_own = self.session;
         let request = |(serial, command)| {
-            (serial, Request { client_id: client_id_own, serial, acked_below, command })
+            (serial, Request { client_id: client_id_own, serial, acked_below, after: 0, command })
         };
         (named.into_iter().map(request).collect(), Served { client_id, answers: refused })
     }

@@ -6,6 +6,7 @@
 //! what arrives is a slice of a whole batch, which must not live as long as its smallest value.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub struct Store {
     len: u64,
     /// Bytes of all keys and values together.
     bytes: u64,
+    /// Those of each hash slot.
+    weights: Vec<u64>,
 }
 
 impl Default for Store {
@@ -46,7 +49,8 @@ impl Default for Store {
 impl Store {
     /// An empty store.
     pub fn new() -> Store {
-        Store { slots: vec![None; usize::from(HASH_SLOT_COUNT)], len: 0, bytes: 0 }
+        let count = usize::from(HASH_SLOT_COUNT);
+        Store { slots: vec![None; count], len: 0, bytes: 0, weights: vec![0; count] }
     }
 
     /// Applies one operation, of any kind, and gives its answer.
@@ -225,11 +229,14 @@ impl Store {
 
     /// Stores a value, which must own its buffer, and gives the key's new version.
     fn store(&mut self, key: &[u8], value: Bytes) -> Version {
-        let slot = self.slots[HashSlot::of(key).index()].get_or_insert_default();
+        let at = HashSlot::of(key).index();
+        let (slot, weight) = (self.slots[at].get_or_insert_default(), &mut self.weights[at]);
         let pairs = Arc::make_mut(slot);
         self.bytes += value.len() as u64;
+        *weight += value.len() as u64;
         if let Some(stored) = pairs.get_mut(key) {
             self.bytes -= stored.value.len() as u64;
+            *weight -= stored.value.len() as u64;
             let version = Version(stored.version.0 + 1);
             let versioned = Versioned { value, version };
             match Arc::get_mut(stored) {
@@ -240,6 +247,7 @@ impl Store {
             return version;
         }
         self.bytes += key.len() as u64;
+        *weight += key.len() as u64;
         self.len += 1;
         let version = Version(1);
         pairs.insert(key.into(), Arc::new(Versioned { value, version }));
@@ -248,7 +256,8 @@ impl Store {
 
     /// Removes a key and gives what it held. An absent key costs no copy of its slot.
     fn remove(&mut self, key: &[u8]) -> Option<Versioned> {
-        let slot = &mut self.slots[HashSlot::of(key).index()];
+        let at = HashSlot::of(key).index();
+        let slot = &mut self.slots[at];
         let shared = slot.as_mut().filter(|pairs| pairs.contains_key(key))?;
         let pairs = Arc::make_mut(shared);
         let removed = pairs.remove(key)?;
@@ -257,22 +266,70 @@ impl Store {
         }
         self.len -= 1;
         self.bytes -= (key.len() + removed.value.len()) as u64;
+        self.weights[at] -= (key.len() + removed.value.len()) as u64;
         Some(Arc::unwrap_or_clone(removed))
     }
 
     /// Puts back a pair of a snapshot, which must not be present.
     pub(crate) fn restore(&mut self, key: Arc<[u8]>, versioned: Versioned) {
+        let (at, weight) = (HashSlot::of(&key).index(), (key.len() + versioned.value.len()) as u64);
         self.len += 1;
-        self.bytes += (key.len() + versioned.value.len()) as u64;
-        let slot = self.slots[HashSlot::of(&key).index()].get_or_insert_default();
+        self.bytes += weight;
+        self.weights[at] += weight;
+        let slot = self.slots[at].get_or_insert_default();
         let former = Arc::make_mut(slot).insert(key, Arc::new(versioned));
         assert!(former.is_none(), "a snapshot names each key once");
+    }
+
+    /// Keys in these hash slots, and the bytes of these pairs.
+    pub(crate) fn load(&self, slots: RangeInclusive<u16>) -> (u64, u64) {
+        let bytes = slots.clone().map(|slot| self.weights[usize::from(slot)]).sum();
+        (self.count(*slots.start(), *slots.end()), bytes)
+    }
+
+    /// Pairs of these hash slots, by slot and key, that come after a key.
+    pub(crate) fn pairs_after<'a>(
+        &'a self,
+        slots: RangeInclusive<u16>,
+        key: Option<&'a Key>,
+    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a Arc<Versioned>)> {
+        let first = key.map_or(*slots.start(), |key| HashSlot::of(key).number());
+        (first.max(*slots.start())..=*slots.end()).flat_map(move |slot| {
+            let from = match key {
+                Some(key) if slot == first => Bound::Excluded(&key[..]),
+                _ => Bound::Unbounded,
+            };
+            let pairs = self.slots[usize::from(slot)].as_ref();
+            pairs
+                .into_iter()
+                .flat_map(move |pairs| pairs.range::<[u8], _>((from, Bound::Unbounded)))
+        })
+    }
+
+    /// Removes all pairs of these hash slots. They are given back, since to free them may take long.
+    pub(crate) fn cut(&mut self, slots: RangeInclusive<u16>) -> Slots {
+        let (keys, bytes) = self.load(slots.clone());
+        self.len -= keys;
+        self.bytes -= bytes;
+        let places = slots.map(usize::from);
+        places
+            .map(|place| {
+                self.weights[place] = 0;
+                self.slots[place].take()
+            })
+            .collect()
     }
 }
 
 impl From<Snapshot> for Store {
     fn from(snapshot: Snapshot) -> Store {
-        Store { slots: snapshot.slots, len: snapshot.len, bytes: snapshot.bytes }
+        let bytes =
+            |(key, stored): (&Arc<[u8]>, &Arc<Versioned>)| (key.len() + stored.value.len()) as u64;
+        let weight = |slot: &Option<Arc<Pairs>>| {
+            slot.as_ref().map_or(0, |pairs| pairs.iter().map(bytes).sum())
+        };
+        let weights = snapshot.slots.iter().map(weight).collect();
+        Store { slots: snapshot.slots, len: snapshot.len, bytes: snapshot.bytes, weights }
     }
 }
 

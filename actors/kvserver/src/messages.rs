@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_protocol::GroupId;
 use serde::{Deserialize, Serialize};
 
-use crate::HASH_SLOT_COUNT;
+use crate::{HASH_SLOT_COUNT, HashSlot, View};
 
 /// A key: any bytes, at most [`KEY_BYTES_MAX`].
 pub type Key = Bytes;
@@ -128,6 +128,28 @@ impl Op {
         matches!(self, Op::Get { .. } | Op::GetMany { .. } | Op::Exists { .. } | Op::Count { .. })
     }
 
+    /// The hash slots that it is about, as often as they are named; of a count, its first one and its
+    /// last one.
+    pub fn hash_slots(&self) -> impl Iterator<Item = HashSlot> {
+        let none: &[Key] = &[];
+        let (one, keys, pairs, counted) = match self {
+            Op::Get { key }
+            | Op::Put { key, .. }
+            | Op::Append { key, .. }
+            | Op::Take { key }
+            | Op::Add { key, .. }
+            | Op::Overwrite { key, .. } => (Some(key), none, &[][..], None),
+            Op::GetMany { keys } | Op::Exists { keys } | Op::Delete { keys } => {
+                (None, &keys[..], &[][..], None)
+            }
+            Op::PutMany { pairs } => (None, none, &pairs[..], None),
+            Op::Count { first, last } => (None, none, &[][..], Some([*first, *last])),
+        };
+        let keys = one.into_iter().chain(keys).chain(pairs.iter().map(|(key, _)| key));
+        let counted = counted.into_iter().flatten().map(HashSlot::numbered);
+        keys.map(|key| HashSlot::of(key)).chain(counted)
+    }
+
     /// Whether a clerk without sessions may ask for it: it can be sent again without being carried
     /// out twice, because a version comes only once.
     pub fn is_sessionless(&self) -> bool {
@@ -196,6 +218,10 @@ pub enum Reply {
     Integer(i64),
     /// Nothing was changed, for this reason.
     Error(KvError),
+    /// Which shards are with the group.
+    View(View),
+    /// A part of a shard, encoded; `None` if it has not been given up, or has been deleted.
+    Piece(Option<Bytes>),
 }
 
 /// Why an operation changed nothing. The same on every replica.
@@ -214,6 +240,8 @@ pub enum KvError {
     Overflow,
     /// The value would become longer than [`VALUE_BYTES_MAX`].
     TooLong,
+    /// The keys are of several shards, each of which may be somewhere else: ask for each by itself.
+    CrossShard,
     /// ErrWrongGroup: the group does not serve the shard, at this place of its log. The operation had no
     /// effect, and its identity is not used up.
     WrongGroup {
@@ -231,6 +259,7 @@ impl fmt::Display for KvError {
             KvError::Version { stored } => write!(f, "ErrVersion stored={stored}"),
             KvError::NotAnInteger => write!(f, "the value is not an integer"),
             KvError::Overflow => write!(f, "the sum does not fit 64 bits"),
+            KvError::CrossShard => write!(f, "the keys are of several shards"),
             KvError::WrongGroup { ask, number } => {
                 write!(f, "ErrWrongGroup ask={ask} configuration={number}")
             }

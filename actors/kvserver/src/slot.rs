@@ -17,6 +17,11 @@ impl HashSlot {
         HashSlot(crc16(tag(key)) % HASH_SLOT_COUNT)
     }
 
+    /// The slot of this number; of one that is too high, the last.
+    pub fn numbered(number: u16) -> HashSlot {
+        HashSlot(number.min(HASH_SLOT_COUNT - 1))
+    }
+
     /// The slot's number, from 0.
     pub fn number(self) -> u16 {
         self.0

@@ -25,7 +25,7 @@ use crate::{
     messages::{Answers, Message, Outcome, Placing, Request, Status, Stirred, Submit},
     once::Once,
     origins::Origins,
-    sessions::{STALE_MS, Scopes, Verdict},
+    sessions::{STALE_MS, Scopes, Sessions, Verdict},
 };
 
 /// What an entry of the log takes besides its command, as far as an rsm can tell: its identity, its
@@ -398,7 +398,7 @@ impl<M: StateMachine> RsmActor<M> {
         };
         let mut answers = Vec::with_capacity(waiters.as_ref().map_or(0, Vec::len));
         for request in batch.requests {
-            let Request { client_id, serial, acked_below, command } = request;
+            let Request { client_id, serial, acked_below, after, command } = request;
             let outcome = if M::is_read(&command) {
                 Outcome::Done(machine.query(&command))
             } else if let Some(refusal) = machine.refusal(&command) {
@@ -414,7 +414,13 @@ impl<M: StateMachine> RsmActor<M> {
                     }
                     _ => Verdict::Apply,
                 };
+                // R7.
+                let missing = |sessions: &Sessions<M::Reply>| {
+                    matches!(sessions.check(client_id, after), Verdict::Apply)
+                };
+                let early = after > 0 && sessions.is_none_or(missing);
                 match verdict {
+                    Verdict::Apply if early => Outcome::Early,
                     Verdict::Apply => {
                         let reply = machine.apply_among(at, command, &mut self.scopes);
                         self.commands += 1;

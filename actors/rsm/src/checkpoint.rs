@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Format of a checkpoint.
-pub(crate) const CHECKPOINT_FORMAT: u32 = 3;
+pub(crate) const CHECKPOINT_FORMAT: u32 = 4;
 
 /// Everything that a replica is made of, as of one place in the log.
 pub struct Restored<M: StateMachine> {
@@ -305,7 +305,7 @@ mod tests {
         }
         let old = [&2_u32.to_le_bytes(), &written[4..]].concat();
         let error = read([old].into_iter()).err().unwrap();
-        assert_eq!(error, "format 2, this version reads 3");
+        assert_eq!(error, "format 2, this version reads 4");
     }
 
     #[test]

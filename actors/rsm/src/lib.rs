@@ -31,6 +31,7 @@
 //!     came between the last checkpoint and the one before, for replicas that lag a little.
 //! R6. A checkpoint is a function of its index: the same bytes on every replica. One that is taken
 //!     over is ahead of what is applied here; nothing ever goes back.
+//! R7. A command that is to follow another one of its client is not applied before that.
 //!
 //! # Deviations
 //! - Every replica takes commands and proposes them (2015 Lab 3B); who leads is the engine's

@@ -19,6 +19,8 @@ pub struct Request<C> {
     pub serial: u64,
     /// The client waits for nothing below this serial.
     pub acked_below: u64,
+    /// To be applied only if this serial of the client has been, in the same scope; 0: whenever it comes.
+    pub after: u64,
     /// The command.
     pub command: C,
 }
@@ -54,6 +56,8 @@ pub enum Outcome<R> {
     Done(R),
     /// It was applied before, once; the answer is not kept any more.
     Forgotten,
+    /// It was not carried out: the command that it is to follow has not been. It can be sent again.
+    Early,
     /// It was not, and will not be, carried out: too much is under way here.
     Busy,
     /// The node stops. A command that changes something may still be carried out.

@@ -75,8 +75,15 @@ impl<R: Clone> Scopes<R> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionImage<R>(Arc<Session<R>>);
 
+impl<R> SessionImage<R> {
+    /// About how many bytes it takes, if its replies are short.
+    pub fn weight(&self) -> usize {
+        32 + 32 * self.0.replies.len()
+    }
+}
+
 /// The clients of one scope. A clone shares every session until one of the two changes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sessions<R> {
     pub(crate) clients: BTreeMap<u64, Arc<Session<R>>>,
     pub(crate) swept_ms: u64,

@@ -26,10 +26,14 @@
 //! - The number of shards is agreed on by the first command, [`Command::Form`], and is the same for
 //!   ever: a key must have the same shard on all nodes.
 
+mod actor;
 mod balance;
+mod door;
 mod machine;
 mod messages;
 
+pub use actor::{Askers, ShardMasterActor};
 pub use balance::rebalance;
+pub use door::{Message, Notice};
 pub use machine::ShardMaster;
 pub use messages::{Command, Configuration, Refusal, Reply, SHARDS_MAX, ShardId};

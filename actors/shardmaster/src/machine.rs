@@ -139,6 +139,11 @@ impl StateMachine for ShardMaster {
         Reply::Configuration(found.unwrap_or(self.newest()).clone())
     }
 
+    fn stirred(&self) -> u64 {
+        // Number 0 comes twice: before the shards are agreed on, and after.
+        2 * self.newest().number + u64::from(self.newest().shards() > 0)
+    }
+
     /// Configurations, and about how many bytes they take.
     fn size(&self) -> (u64, u64) {
         let bytes = |configuration: &Arc<Configuration>| {

@@ -44,4 +44,6 @@ pub use performer::{Chance, InjectedCrash, Role, Seat, Stage, seat};
 pub use plain::{PlainActor, PlainCore};
 pub use registry::{CrashError, CrashMode, Fatal, Limits, Node, Observer};
 pub use stats::{ActorView, Handled, KindView, MailboxView, PanicView, Stats, Waiting};
-pub use wire::{Class, DecodeError, Link, Parcel, PeerOutlet, Peers, Port, Transport, WireMessage};
+pub use wire::{
+    Class, DecodeError, Directory, Link, Parcel, PeerOutlet, Peers, Port, Transport, WireMessage,
+};

@@ -1,6 +1,10 @@
 //! Messages that may cross to another node: one encoding, whatever the number of receivers.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use quorate_protocol::{GroupId, Name, NodeId, Role};
@@ -199,5 +203,56 @@ impl<M: WireMessage> Link<M> {
         let to = Name::new(node, self.group, self.role);
         let body = encode(message);
         self.transport.send(Parcel { from, to, class: message.class(), kind, body });
+    }
+}
+
+/// The actors of one role in every group and on every node, this one included: the sender cannot tell
+/// them apart.
+pub struct Directory<M: Message> {
+    node: NodeId,
+    role: Role,
+    /// Those on this node.
+    here: Arc<Mutex<BTreeMap<GroupId, Mailbox<M>>>>,
+    transport: Arc<dyn Transport>,
+}
+
+impl<M: Message> Clone for Directory<M> {
+    fn clone(&self) -> Self {
+        let (here, transport) = (self.here.clone(), self.transport.clone());
+        Directory { node: self.node, role: self.role, here, transport }
+    }
+}
+
+impl<M: WireMessage> Directory<M> {
+    /// Of a role, seen from a node where none has begun yet.
+    pub fn new(node: NodeId, role: Role, transport: Arc<dyn Transport>) -> Self {
+        Directory { node, role, here: Arc::default(), transport }
+    }
+
+    /// One of them begins on this node.
+    pub fn add(&self, mailbox: Mailbox<M>) {
+        let mut here = self.here.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        here.insert(mailbox.name().group, mailbox);
+    }
+
+    /// The one of a group on this node, if there is one.
+    pub fn here(&self, group: GroupId) -> Option<Mailbox<M>> {
+        let here = self.here.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        here.get(&group).cloned()
+    }
+
+    /// All of them on this node.
+    pub fn all_here(&self) -> Vec<Mailbox<M>> {
+        let here = self.here.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        here.values().cloned().collect()
+    }
+
+    /// Sends to the one of a group on a node.
+    pub fn send(&self, from: Name, group: GroupId, node: NodeId, message: M) {
+        if node != self.node {
+            Link::new(group, self.role, self.transport.clone()).send(from, node, &message);
+        } else if let Some(mailbox) = self.here(group) {
+            mailbox.send(from, message);
+        }
     }
 }

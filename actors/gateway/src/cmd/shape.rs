@@ -110,6 +110,9 @@ impl Shape {
                 "ERR the values exceed {ANSWER_BYTES_MAX} bytes together: ask for fewer keys"
             )),
             KvError::TooLong => error::fixed(error::STRING_TOO_LONG),
+            KvError::CrossShard => {
+                error::fixed("CROSSSLOT Keys in request don't hash to the same slot")
+            }
             // A clerk goes on to who serves it; should one give up, nothing has been executed.
             KvError::WrongGroup { .. } => self.refusal(Refusal::Moving),
         }
