@@ -387,7 +387,7 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
             // n3 is heard and hears nothing: it forwards, and the answers are lost.
             world.net.cut(N1, N3);
             world.net.cut(N2, N3);
-            let rsm = world.node(N3).group.as_ref().expect("a replica runs").rsm.clone();
+            let rsm = world.node(N3).group().expect("a replica runs").rsm.clone();
             let answers: Arc<Mutex<Answers<Reply>>> = Arc::default();
             let place = answers.clone();
             let reply = Outlet::from_fn(move |_, answers: Answers<Reply>| {
@@ -395,7 +395,7 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
             });
             for serial in 1..=TOKENS {
                 let (key, value) = (Bytes::from_static(b"k"), Bytes::from(format!("{serial};")));
-                let command = Op::Append { key, value };
+                let command = Op::Append { key, value }.into();
                 let request = Request { client_id: 77, serial, acked_below: 1, after: 0, command };
                 let requests = vec![(serial, request)];
                 let submit =

@@ -6,13 +6,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_clerk::{Clerk, Config, Layout, Message as ToClerk, Outcome, Servers};
+use quorate_clerk::{Administered, Clerk, Config, Layout, Message as ToClerk, Outcome, Servers};
 use quorate_kvserver::{Condition, KvError, Op, Reply, Version, Versioned};
 use quorate_protocol::{Name, NodeId, Role};
+use quorate_shardmaster::{Command, Reply as Answer};
 use quorate_stage::{Directory, Mailbox, Node, Outlet, Transport, seat};
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use crate::world::{GROUP, World};
+use crate::{
+    layout::{GROUP, MASTERS},
+    world::{World, ask},
+};
 
 /// How long a clerk with a session waits before it asks the next server.
 const RETRY: Duration = Duration::from_millis(150);
@@ -64,10 +68,17 @@ impl Client {
             false => RETRY_SESSIONLESS,
         };
         let config = Config { retry, deadline: None, under_way_max: 4096, sessions };
-        let me = name.node;
+        let (me, masters) = (name.node, world.members(MASTERS));
         let abort = place.take(move |stage| {
+            let layout = match masters.is_empty() {
+                true => Layout::Whole { group: GROUP, nodes: servers.clone() },
+                false => Layout::Sharded {
+                    nodes: masters.clone(),
+                    masters: Directory::new(me, Role::ShardMaster, transport.clone()),
+                },
+            };
             let servers = Servers {
-                layout: Layout::Whole { group: GROUP, nodes: servers.clone() },
+                layout,
                 servers: Directory::new(me, Role::KvServer, transport.clone()),
                 started: None,
                 configured: None,
@@ -116,6 +127,27 @@ impl Client {
         let from = self.clerk.name();
         self.clerk.send(from, ToClerk::Submit { ops: vec![(0, op)], reply });
         outcome.await.ok()
+    }
+
+    /// Asks the shardmaster; blocks until it has an answer.
+    ///
+    /// # Panics
+    /// If the clerk crashes meanwhile, or gives up.
+    pub async fn administer(&self, command: Command) -> Answer {
+        match self.call(command.clone()).await {
+            Some(Outcome::Done(answer)) => answer,
+            outcome => panic!("{command:?}: {outcome:?}"),
+        }
+    }
+
+    /// Asks the shardmaster. `None`: the clerk crashed meanwhile.
+    pub async fn call(&self, command: Command) -> Option<Outcome<Answer>> {
+        let outcomes: Administered = ask(|reply| {
+            let calls = vec![(0, command)];
+            self.clerk.send(self.clerk.name(), ToClerk::Administer { calls, reply });
+        })
+        .await?;
+        outcomes.into_iter().next().map(|(_, outcome)| outcome)
     }
 
     async fn done(&self, op: Op) -> Reply {

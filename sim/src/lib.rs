@@ -29,7 +29,9 @@
 pub mod chaos;
 mod checkers;
 mod clients;
+
 pub mod generic;
+mod layout;
 pub mod logs;
 pub mod machine;
 mod net;
@@ -41,6 +43,7 @@ mod world;
 
 pub use checkers::Violation;
 pub use clients::{Client, PutError};
+pub use layout::Sharding;
 pub use net::{Net, Partition};
 pub use peers::{Peer, deciders, wait_for};
 pub use record::{Record, Recorded};

@@ -31,7 +31,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::world::{GROUP, World};
+use crate::{layout::GROUP, world::World};
 
 /// What a test offers: the labs use numbers.
 pub type Command = u64;

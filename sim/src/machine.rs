@@ -21,7 +21,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::world::{GROUP, Options, World, ask, run};
+use crate::{
+    layout::GROUP,
+    world::{Options, World, ask, run},
+};
 
 /// How long a call waits for its answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -2,12 +2,13 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     fmt::{self, Write as _},
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
-use quorate_protocol::{Name, NodeId, log::Index};
+use quorate_protocol::{GroupId, Name, NodeId, log::Index};
 use quorate_stage::Observer;
 use tokio::{sync::Notify, time::Instant};
 
@@ -69,7 +70,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    pub(crate) fn new(keep: bool, servers: u32) -> Self {
+    pub(crate) fn new(keep: bool, members: &BTreeMap<GroupId, Vec<NodeId>>) -> Self {
         let hash = Hash(0xcbf2_9ce4_8422_2325);
         let kept = keep.then(Vec::new);
         let state = State {
@@ -78,7 +79,7 @@ impl Trace {
             instant: (Instant::now(), 0),
             line: String::new(),
             kept,
-            checkers: Checkers::new(servers),
+            checkers: Checkers::new(members),
             violation: None,
         };
         Trace { base: Instant::now(), state: Mutex::new(state), violated: Notify::new() }
@@ -154,8 +155,8 @@ impl Trace {
     }
 
     /// A server has lost power: its newest checkpoint is of this index.
-    pub(crate) fn on_power_lost(&self, node: NodeId, saved: Index) {
-        self.hold(|checkers| checkers.on_power_lost(node, saved));
+    pub(crate) fn on_power_lost(&self, node: NodeId, group: GroupId, saved: Index) {
+        self.hold(|checkers| checkers.on_power_lost(node, group, saved));
     }
 
     /// A server has another disk than before.

@@ -12,14 +12,17 @@ use std::{
 };
 
 use quorate_courier::PART_BYTES;
-use quorate_kvserver::{Machine, Message as ToKvServer};
-use quorate_node::{Directories, Ground, Group, GroupConfig, KvGroup, Library, config::Engine};
+use quorate_kvserver::Machine;
+use quorate_node::{
+    Directories, Ground, Group, GroupConfig, KvGroup, Library, Ports, config::Engine,
+};
 use quorate_persistence::{
     Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners,
     STEP_BYTES, SimDisk, remove_leftovers,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role, log::Index};
 use quorate_rsm::{Message as ToRsm, Status};
+use quorate_shardmaster::ShardMaster;
 use quorate_stage::{
     Chance, Fatal, Gate, Limits, Mailbox, Node, Observer, Outlet, Transport, seat,
 };
@@ -30,6 +33,7 @@ use tokio::{
 
 use crate::{
     checkers::Violation,
+    layout::{GROUP, MASTERS, Sharding, checkpoints, members},
     net::{Net, Partition},
     trace::Trace,
 };
@@ -59,6 +63,8 @@ pub struct Options {
     pub step_bytes: u64,
     /// Bytes of a checkpoint that travel in one message.
     pub part_bytes: usize,
+    /// How the store is divided, if it is.
+    pub sharding: Option<Sharding>,
 }
 
 impl Options {
@@ -74,7 +80,13 @@ impl Options {
             sync_delay_max: Duration::from_millis(2),
             step_bytes: STEP_BYTES,
             part_bytes: PART_BYTES,
+            sharding: None,
         }
+    }
+
+    /// A store that is divided.
+    pub fn sharded(sharding: Sharding) -> Self {
+        Options { sharding: Some(sharding), ..Options::servers(sharding.servers()) }
     }
 }
 
@@ -84,13 +96,20 @@ pub struct SimNode {
     pub stage: Node,
     /// The labs' library, if it runs instead of a replica.
     pub library: Option<Library>,
-    /// The replica.
-    pub group: Option<Group<Machine>>,
-    /// The kvserver, likewise.
-    pub server: Option<Mailbox<ToKvServer>>,
+    /// The replicas of the store.
+    pub groups: BTreeMap<GroupId, KvGroup>,
+    /// The replica of the shardmaster.
+    pub master: Option<Group<ShardMaster>>,
     /// Group commits so far.
     pub owners: Owners,
     aborts: Vec<AbortHandle>,
+}
+
+impl SimNode {
+    /// The replica; of several, the first group's.
+    pub fn group(&self) -> Option<&Group<Machine>> {
+        self.groups.values().next().map(|replica| &replica.group)
+    }
 }
 
 /// One world. Cheap to clone; all clones are the same world.
@@ -114,10 +133,9 @@ pub struct World {
     striking: Arc<Notify>,
     clients: Rc<RefCell<u32>>,
     epoch: tokio::time::Instant,
+    members: Rc<BTreeMap<GroupId, Vec<NodeId>>>,
     starts: Rc<RefCell<u64>>,
 }
-
-pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// Where the checkpoints of the group lie on every disk.
 pub const CHECKPOINTS: &str = "/data/groups/g1/checkpoint";
@@ -156,7 +174,8 @@ pub(crate) fn judge<T>(
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
         let keep_trace = options.keep_trace || std::env::var(TRACE_FILE).is_ok();
-        let trace = Arc::new(Trace::new(keep_trace, options.servers));
+        let members = members(&options);
+        let trace = Arc::new(Trace::new(keep_trace, &members));
         let _write = WriteTrace(trace.clone());
         let net = Net::new(seed, trace.clone());
         let carrier = tokio::task::spawn_local(net.clone().run());
@@ -173,6 +192,7 @@ pub(crate) fn judge<T>(
             striking: Arc::default(),
             clients: Rc::default(),
             epoch: tokio::time::Instant::now(),
+            members: Rc::new(members),
             starts: Rc::default(),
         };
         let result = test(world.clone()).await;
@@ -245,6 +265,17 @@ impl World {
     /// All servers of this world, running or not.
     pub fn servers(&self) -> Vec<NodeId> {
         (1..=self.options.servers).map(NodeId).collect()
+    }
+
+    /// The servers of a group; group 0 is the shardmaster's.
+    pub fn members(&self, group: GroupId) -> Vec<NodeId> {
+        self.members.get(&group).cloned().unwrap_or_default()
+    }
+
+    /// The groups that have a replica on a server.
+    pub fn groups_on(&self, node: NodeId) -> Vec<GroupId> {
+        let on = self.members.iter().filter(|(_, nodes)| nodes.contains(&node));
+        on.map(|(group, _)| *group).collect()
     }
 
     /// Up to three sets, each server in one of them: the labs' random partition.
@@ -324,13 +355,15 @@ impl World {
 
     /// What stands in the newest checkpoint of a server.
     pub fn newest_checkpoint(&self, node: NodeId) -> Option<Vec<u8>> {
-        let (_, path) = self.newest_saved(node)?;
+        let (_, path) = self.newest_saved(node, GROUP)?;
         self.disk(node).peek(&path)
     }
 
     /// Its index, and where it lies.
-    fn newest_saved(&self, node: NodeId) -> Option<(u64, PathBuf)> {
+    fn newest_saved(&self, node: NodeId, group: GroupId) -> Option<(u64, PathBuf)> {
+        let dir = checkpoints(group);
         let index = |path: &PathBuf| {
+            path.parent().filter(|parent| *parent == dir)?;
             let name = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?;
             Some((name.parse::<u64>().ok()?, path.clone()))
         };
@@ -441,10 +474,18 @@ impl World {
     }
 
     pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
+        self.config_of(node, GROUP)
+    }
+
+    fn config_of(&self, node: NodeId, group: GroupId) -> GroupConfig {
         let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
-        let (engine, dir) = (self.options.engine, PathBuf::from(CHECKPOINTS));
+        let (engine, dir) = (self.options.engine, checkpoints(group));
         let lossy = self.options.expects_loss;
-        let mut config = GroupConfig::new(engine, GROUP, me, self.servers(), dir, lossy);
+        let nodes = self.members(group);
+        let mut config = GroupConfig::new(engine, group, me, nodes, dir, lossy);
+        if self.options.sharding.is_some() && group != MASTERS {
+            config.mover.masters = self.members(MASTERS);
+        }
         config.courier.part_bytes = self.options.part_bytes;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
@@ -482,7 +523,9 @@ impl World {
         let files = place.mailbox();
         let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
         // As a data directory does when it is opened. A disk that fails here fails below as well.
-        let _ = remove_leftovers(disk.as_ref(), Path::new(CHECKPOINTS));
+        for group in self.groups_on(stage.id()) {
+            let _ = remove_leftovers(disk.as_ref(), &checkpoints(group));
+        }
         let step_bytes = self.options.step_bytes;
         aborts.push(place.take(move |_| FilesActor::new(disk.clone(), step_bytes, Duration::ZERO)));
         files
@@ -507,13 +550,13 @@ impl World {
         let mut aborts = vec![];
         let journal = self.journal(&stage, &owners, &mut aborts);
         let transport: Arc<dyn Transport> = Arc::new(self.net.clone());
-        let config = self.config(node);
-        let (mut library, mut group, mut server) = (None, None, None);
-        let mut ports;
+        let (mut library, mut groups, mut master) = (None, BTreeMap::new(), None);
+        let mut ports = Ports::new();
         if library_only {
+            let config = self.config(node);
             let made = quorate_node::library(&stage, &config, &transport, &journal);
             aborts.extend(made.aborts.iter().cloned());
-            ports = made.ports.clone();
+            ports.extend(made.ports.clone());
             library = Some(made);
         } else {
             let files = self.files(&stage, &mut aborts);
@@ -526,28 +569,36 @@ impl World {
                 clerk: None,
                 directories: &directories,
             };
-            let KvGroup { group: made, server: kvserver, .. } =
-                quorate_node::kv_group(ground, &config);
-            aborts.extend(made.aborts.iter().cloned());
-            ports = made.ports.clone();
-            ports.insert(kvserver.name(), kvserver.port());
-            (group, server) = (Some(made), Some(kvserver));
+            for group in self.groups_on(node) {
+                let config = self.config_of(node, group);
+                if group == MASTERS {
+                    let (made, _) = quorate_node::master_group(ground, &config);
+                    aborts.extend(made.aborts.iter().cloned());
+                    ports.extend(made.ports.clone());
+                    master = Some(made);
+                } else {
+                    let made = quorate_node::kv_group(ground, &config);
+                    aborts.extend(made.group.aborts.iter().cloned());
+                    ports.extend(made.group.ports.clone());
+                    groups.insert(group, made);
+                }
+            }
         }
         self.net.plug_in(Some(node), ports);
-        let running = SimNode { stage, library, group, server, owners, aborts };
+        let running = SimNode { stage, library, groups, master, owners, aborts };
         self.nodes.borrow_mut().insert(node, Rc::new(running));
     }
 
     /// Where the replica on a running server stands; `None` if its rsm crashes over the question.
     pub async fn status(&self, node: NodeId) -> Option<Status> {
-        let rsm = self.node(node).group.as_ref()?.rsm.clone();
+        let rsm = self.node(node).group()?.rsm.clone();
         ask(|reply| rsm.send(rsm.name(), ToRsm::AskStatus(reply))).await
     }
 
     /// Bytes of log that the engine of a running server keeps; `None` if it crashes over the
     /// question.
     pub async fn log_bytes(&self, node: NodeId) -> Option<u64> {
-        let log_bytes = self.node(node).group.as_ref()?.log_bytes.clone();
+        let log_bytes = self.node(node).group()?.log_bytes.clone();
         ask(|reply| log_bytes.send(Name::of_node(node, Role::Outside), reply)).await
     }
 
@@ -566,9 +617,11 @@ impl World {
     pub fn kill(&self, node: NodeId) {
         let gone = self.remove(node);
         self.end(node, &gone.aborts);
-        if gone.group.is_some() {
-            let saved = self.newest_saved(node).map_or(0, |(index, _)| index);
-            self.trace.on_power_lost(node, Index(saved));
+        if gone.library.is_none() {
+            for group in self.groups_on(node) {
+                let saved = self.newest_saved(node, group).map_or(0, |(index, _)| index);
+                self.trace.on_power_lost(node, group, Index(saved));
+            }
         }
     }
 

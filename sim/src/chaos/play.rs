@@ -25,9 +25,10 @@ use super::{
 use crate::{
     checkers::Violation,
     clients::Client,
+    layout::GROUP,
     record::{Record, Recorded},
     trace::Line,
-    world::{GROUP, Options, World, judge},
+    world::{Options, World, judge},
 };
 
 /// How long after the last fault anything may take.
@@ -402,7 +403,7 @@ impl Player {
 
     fn take_checkpoint(&self, node: NodeId) {
         let running = self.world.node(node);
-        if let Some(group) = &running.group {
+        if let Some(group) = running.group() {
             group.rsm.send(Name::of_node(node, Role::Outside), ToRsm::TakeCheckpoint);
         }
     }

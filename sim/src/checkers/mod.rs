@@ -11,14 +11,18 @@
 //! | durability | what an acceptor has said it remembers after any crash; what it has forgotten is in a checkpoint | likewise votes, terms and entries |
 //! | evidence | nothing is proposed in a ballot that no majority has promised, or announced or handed over that none has said to hold; a proposer counts what was said | likewise; no entry of an older term is committed by counting; no round is answered that was not begun; a leader counts what was said in its term |
 //!
+//! Of shards: at most one group carries out operations on a shard, at any time.
+//!
 //! Memory is bounded: only the newest [`WINDOW`] places are remembered.
 
 mod paxos;
 mod raft;
+mod shards;
 
 use std::{any::Any, collections::BTreeMap, fmt};
 
 use quorate_acceptor as acceptor;
+use quorate_kvserver::Machine;
 use quorate_learner as learner;
 use quorate_proposer as proposer;
 use quorate_protocol::{
@@ -136,14 +140,17 @@ struct Group {
 
 /// All rules, over all groups of a world.
 pub(crate) struct Checkers {
-    servers: usize,
+    /// How many servers each group has.
+    members: BTreeMap<GroupId, usize>,
     groups: BTreeMap<GroupId, Group>,
+    shards: shards::Checker,
 }
 
 impl Checkers {
-    /// For groups that all servers belong to.
-    pub(crate) fn new(servers: u32) -> Self {
-        Checkers { servers: servers as usize, groups: BTreeMap::new() }
+    /// For groups of these servers.
+    pub(crate) fn new(members: &BTreeMap<GroupId, Vec<NodeId>>) -> Self {
+        let members = members.iter().map(|(group, nodes)| (*group, nodes.len())).collect();
+        Checkers { members, groups: BTreeMap::new(), shards: shards::Checker::default() }
     }
 
     /// A core has taken a step.
@@ -155,6 +162,8 @@ impl Checkers {
             group.paxos.on_proposer(actor.node, core)
         } else if let Some(core) = core.downcast_ref::<raft_peer::Peer>() {
             group.raft.on_peer(actor.node, core)
+        } else if let Some(machine) = core.downcast_ref::<Machine>() {
+            self.shards.on_machine(actor.group, machine)
         } else {
             Ok(())
         }
@@ -162,7 +171,8 @@ impl Checkers {
 
     /// A core says something.
     pub(crate) fn on_say(&mut self, actor: Name, said: &dyn Any) -> Checked {
-        let (node, quorum) = (actor.node, self.servers / 2 + 1);
+        let servers = self.members.get(&actor.group).copied().unwrap_or_default();
+        let (node, quorum) = (actor.node, servers / 2 + 1);
         let Group { delivered, paxos, raft } = self.groups.entry(actor.group).or_default();
         if let Some(said) = said.downcast_ref::<acceptor::Outbound>() {
             match said {
@@ -224,8 +234,8 @@ impl Checkers {
 
     /// A server has lost power: its newest checkpoint is of this index, so that nothing above may be
     /// forgotten there.
-    pub(crate) fn on_power_lost(&self, node: NodeId, saved: Index) -> Checked {
-        for group in self.groups.values() {
+    pub(crate) fn on_power_lost(&self, node: NodeId, group: GroupId, saved: Index) -> Checked {
+        if let Some(group) = self.groups.get(&group) {
             let forgotten = group.paxos.forgotten(node).max(group.raft.forgotten(node));
             if forgotten > saved {
                 let text = format!(

@@ -1,0 +1,112 @@
+//! A sharded store as the labs have it: three shardmasters, and groups 100, 101 and 102 of three
+//! servers each, every server a world's node of its own.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use quorate_kvserver::HashSlot;
+use quorate_protocol::{GroupId, NodeId};
+use quorate_shardmaster::{Command, Configuration, Reply, ShardId};
+use quorate_sim::{
+    Client, ENGINES, Options, Record, Recorded, Sharding, World, for_each_seed, run,
+};
+
+/// The labs' number of shards.
+pub const SHARDS: u16 = 10;
+
+/// A world of groups, whose clerks are recorded.
+#[derive(Clone)]
+pub struct Lab {
+    pub world: World,
+    record: Record,
+    admin: Client,
+}
+
+/// Runs a row with every engine and seed, and judges what its clerks have seen.
+pub fn row(name: &str, log_bytes_max: u64, test: impl AsyncFn(Lab)) {
+    for_each_seed(name, 1, |seed| {
+        for engine in ENGINES {
+            let options = Options { engine, log_bytes_max, ..Options::sharded(Sharding::LABS) };
+            run(seed, options, async |world| {
+                world.start_all(false);
+                let admin = Client::new(&world, vec![]);
+                let lab = Lab { record: Record::new(&world), world, admin };
+                let formed = lab.admin.administer(Command::Form { shards: SHARDS }).await;
+                assert_eq!(formed, Reply::Done { number: 0 });
+                test(lab.clone()).await;
+                lab.record.check();
+            });
+        }
+    });
+}
+
+/// A key of a shard: the labs hash the first byte of a key, here the tag does it.
+pub fn key(shard: u16, name: &str) -> String {
+    let tags = (0..).map(|n: u32| format!("{{{n}}}"));
+    let of = |tag: &String| ShardId::of_slot(HashSlot::of(tag.as_bytes()).number(), SHARDS);
+    let mut tags = tags.filter(|tag| of(tag) == ShardId(shard));
+    format!("{}{name}", tags.next().expect("every shard has a tag"))
+}
+
+impl Lab {
+    /// A clerk, recorded.
+    pub fn clerk(&self) -> Recorded {
+        self.record.client(Client::new(&self.world, vec![]))
+    }
+
+    pub async fn call(&self, command: Command) -> Reply {
+        self.admin.administer(command).await
+    }
+
+    /// Join; returns before anything has moved.
+    pub async fn join(&self, groups: &[u32]) {
+        let groups = groups.iter().map(|group| GroupId(*group));
+        let groups: BTreeMap<GroupId, Vec<NodeId>> =
+            groups.map(|group| (group, self.world.members(group))).collect();
+        let reply = self.call(Command::Join { groups }).await;
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    }
+
+    pub async fn leave(&self, groups: &[u32]) {
+        let groups = groups.iter().map(|group| GroupId(*group)).collect();
+        let reply = self.call(Command::Leave { groups, even_the_last: true }).await;
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    }
+
+    pub async fn move_to(&self, shard: u16, group: u32) {
+        let (shard, group) = (ShardId(shard), GroupId(group));
+        let reply = self.call(Command::Move { shard, group }).await;
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    }
+
+    pub async fn query(&self) -> Arc<Configuration> {
+        match self.call(Command::Query { number: None }).await {
+            Reply::Configuration(configuration) => configuration,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// The servers of a group.
+    pub fn servers(&self, group: u32) -> Vec<NodeId> {
+        self.world.members(GroupId(group))
+    }
+
+    /// Kills every server of a group that runs.
+    pub fn stop(&self, group: u32) {
+        for node in self.servers(group) {
+            if self.world.runs(node) {
+                self.world.kill(node);
+            }
+        }
+    }
+
+    /// Starts every server of a group that does not run.
+    pub fn start(&self, group: u32) {
+        for node in self.servers(group) {
+            if !self.world.runs(node) {
+                self.world.start(node, false);
+            }
+        }
+    }
+}
