@@ -502,7 +502,10 @@ impl Clerk {
     /// Whether something cannot go on without a configuration that is not known yet.
     fn awaiting_needed(&self) -> bool {
         !self.unplaced.is_empty()
-            || self.pending.values().any(|pending| pending.group.is_none() || pending.detours > 0)
+            || self.pending.values().any(|pending| {
+                // A group that is silent may have nothing to do with the shard any more.
+                pending.group.is_none() || pending.detours > 0 || pending.again
+            })
     }
 
     /// Asks a shardmaster for what is newer than what is known. It answers when there is something.
