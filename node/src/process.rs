@@ -23,8 +23,8 @@ use quorate_clerk::{Clerk, Config as ClerkConfig, Layout, Message as ToClerk, Se
 use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent};
 use quorate_dashboard::Sources;
 use quorate_gateway::{
-    Config as GatewayConfig, Counts, Gateway, Member as ClientMember, Message as ToGateway,
-    NodeInfo, Standing,
+    Config as GatewayConfig, Counts, Gateway, GroupStanding, Member as ClientMember,
+    Message as ToGateway, NodeInfo, Redirect as GatewayRedirect, Standing,
 };
 use quorate_kvserver::Machine;
 use quorate_persistence::{
@@ -38,7 +38,7 @@ use rand::{TryRngCore, rngs::OsRng};
 use tokio::sync::oneshot;
 
 use crate::{
-    config::{NodeConfig, Reads},
+    config::{NodeConfig, Reads, Redirect, Sharding},
     engine::{GroupConfig, Ports},
     group::{Directories, Ground as GroupGround, Group, KvGroup, kv_group},
 };
@@ -312,17 +312,17 @@ fn client_id(cluster_id: &str, node: u32) -> String {
     format!("{seed:08x}{:032x}", u128::from(node))
 }
 
-fn node_info(ground: &Ground) -> (NodeInfo, Vec<NodeId>) {
+fn node_info(ground: &Ground) -> NodeInfo {
     let member = |node: u32, resp: &str, peer: &str| {
         let (host, port) = resp.rsplit_once(':').unwrap_or((resp, "0"));
         let port_of = |text: &str| text.rsplit(':').next().and_then(|p| p.parse().ok());
         ClientMember {
+            node: NodeId(node),
             id: client_id(&ground.config.cluster_id, node),
             host: host.to_string(),
             port: port.parse().unwrap_or_default(),
             peer_port: port_of(peer).unwrap_or_default(),
             alive: false,
-            leads: vec![],
         }
     };
     let mut info = NodeInfo {
@@ -331,18 +331,22 @@ fn node_info(ground: &Ground) -> (NodeInfo, Vec<NodeId>) {
         loading: true,
         ..NodeInfo::default()
     };
-    let mut peers = vec![];
     for peer in &ground.config.nodes {
         let member = member(peer.node, &peer.resp, &peer.peer);
         if NodeId(peer.node) == ground.me.node {
             info.own = ClientMember { alive: true, ..member };
         } else {
             info.peers.push(member);
-            peers.push(NodeId(peer.node));
         }
     }
-    info.quorum = peers.is_empty();
-    (info, peers)
+    info
+}
+
+/// The groups that there may be; none where the store is not divided.
+fn groups(sharding: Option<&Sharding>) -> BTreeMap<GroupId, Vec<NodeId>> {
+    let groups = sharding.iter().flat_map(|sharding| &sharding.groups);
+    let nodes = |nodes: &[u32]| nodes.iter().copied().map(NodeId).collect();
+    groups.map(|spec| (GroupId(spec.group), nodes(&spec.nodes))).collect()
 }
 
 /// Asks the rsm where it stands, on behalf of the gateway.
@@ -353,8 +357,9 @@ fn look(rsm: &Mailbox<ToRsm<Machine>>, gateway: &Mailbox<ToGateway>) -> Outlet<(
         let reply = Outlet::from_fn(move |from, status: Status| {
             let (keys, bytes) = status.size;
             let leader = status.leader.map(NodeId);
-            let standing = Standing { leader, keys, bytes, ready: status.ready };
-            gateway.send(from, ToGateway::Standing(standing));
+            let standing = GroupStanding { leader, keys, bytes, ready: status.ready };
+            let groups = [(GROUP, standing)].into();
+            gateway.send(from, ToGateway::Standing(Standing { groups }));
         });
         rsm.send(from, ToRsm::AskStatus(reply));
     })
@@ -425,12 +430,15 @@ async fn serve(
         };
         Clerk::new(clerk_config, servers, stage)
     });
-    let (info, peers) = node_info(&ground);
     let gateway_config = Rc::new(GatewayConfig {
         listen: ground.resp.try_clone().map_err(|error| error.to_string())?,
         clerk: clerk.clone(),
-        info,
-        peers,
+        info: node_info(&ground),
+        redirect: match ground.config.redirect {
+            Redirect::Never => GatewayRedirect::Never,
+            Redirect::Always => GatewayRedirect::Always,
+        },
+        groups: groups(ground.config.sharding.as_ref()),
         clients_max: ground.config.clients_max,
         look: look(&group.rsm, &gateway),
         counts: Rc::new(Counts::default()),

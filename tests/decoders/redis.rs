@@ -1,5 +1,7 @@
 //! The Redis protocol: what clients send, what servers answer, and what a connection makes of it.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_clerk::Outcome;
 use quorate_gateway::resp::{
@@ -7,8 +9,9 @@ use quorate_gateway::resp::{
     client::{AnswerDecoder, AnswerError, encode_command},
     encode,
 };
-use quorate_gateway::{Connection, Member, NodeInfo, Session, Submission};
-use quorate_kvserver::Op;
+use quorate_gateway::{Connection, Member, NodeInfo, Redirect, Session, Submission, Work};
+use quorate_protocol::{GroupId, NodeId};
+use quorate_shardmaster::Configuration;
 
 use crate::damage::{Bound, Target};
 
@@ -120,10 +123,10 @@ pub(super) fn answers() -> Target {
     })
 }
 
-/// What a connection makes of its input: the operations, and what it answers, in short.
+/// What a connection makes of its input: what it asks the clerk, and what it answers, in short.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
-    ops: Vec<Op>,
+    work: Vec<Work>,
     answers: usize,
     /// A sum over all bytes that were answered.
     sum: u64,
@@ -131,13 +134,24 @@ struct Heard {
 
 /// A connection takes these pieces. Of every operation the outcome is unknown.
 fn connected(pieces: &[&[u8]]) -> Heard {
-    let member = |port: u16| {
-        let leads = vec![0..=16383; usize::from(port == 7002)];
-        let (id, host) = (format!("{port:040x}"), "127.0.0.1".to_string());
-        Member { id, host, port, peer_port: port + 10_000, alive: true, leads }
+    let member = |number: u16| {
+        let (id, host, port) = (format!("{number:040x}"), "127.0.0.1".to_string(), 7000 + number);
+        let node = NodeId(number.into());
+        Member { node, id, host, port, peer_port: port + 10_000, alive: true }
     };
-    let peers = vec![member(7002), member(7003)];
-    let node = NodeInfo { own: member(7001), peers, quorum: true, ..NodeInfo::default() };
+    let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    let mut node = NodeInfo {
+        own: member(1),
+        peers: vec![member(2), member(3)],
+        redirect: Redirect::Always,
+        groups: [(GroupId(1), nodes.clone()), (GroupId(2), nodes)].into(),
+        // Half of the keys are to be asked for elsewhere.
+        leaders: [(GroupId(1), NodeId(1)), (GroupId(2), NodeId(2))].into(),
+        ..NodeInfo::default()
+    };
+    let owners = vec![GroupId(1), GroupId(2)];
+    let configuration = Configuration { number: 1, owners, groups: node.groups.clone() };
+    node.on_configured(Arc::new(configuration));
     let session = Session::new(9, "10.0.0.5:1234".into(), "10.0.0.1:7001".into(), 0);
     let (mut connection, mut client) = (Connection::new(session), AnswerDecoder::new());
     let mut heard = Heard::default();
@@ -146,9 +160,12 @@ fn connected(pieces: &[&[u8]]) -> Heard {
         loop {
             let submissions = connection.advance(&node);
             let done = submissions.is_empty();
-            for Submission { seq, op } in submissions {
-                heard.ops.push(op);
-                connection.complete(seq, Outcome::Unknown);
+            for Submission { seq, work } in submissions {
+                match work {
+                    Work::Operate(_) => connection.complete(seq, Outcome::Unknown),
+                    Work::Administer(_) => connection.administered(seq, Outcome::Unknown),
+                }
+                heard.work.push(work);
             }
             let mut out = BytesMut::new();
             connection.drain_output(&mut out);
@@ -175,6 +192,8 @@ pub(super) fn connections() -> Target {
         "HELLO 3 SETNAME me|PING|ECHO x|CLIENT LIST|CLIENT REPLY SKIP|CLIENT SETINFO LIB-NAME x|GET k",
         "COMMAND DOCS get|COMMAND GETKEYS mset a 1|COMMAND LIST FILTERBY PATTERN c*|COMMAND COUNT",
         "CONFIG GET *max[a-m]*|INFO server|CLUSTER SLOTS|CLUSTER SHARDS|CLUSTER KEYSLOT {k}|TIME",
+        "SHARDS JOIN g1 2|SHARDS LEAVE 1 EVENTHELAST|SHARDS MOVE s1 g2|SHARDS QUERY 7|SHARDS HELP",
+        "CLUSTER COUNTKEYSINSLOT 7|READONLY|GET k|READWRITE|ASKING|MGET {k}1 {k}2|INFO errorstats",
         "SELECT 0|EXPIRE k 10|SET k v EX 10|WAIT 1 0|RESET|NONSENSE a b|CLIENT|QUIT",
     ];
     let pipeline = |line: &&str| {

@@ -1,6 +1,7 @@
 //! The gateway's mailbox: sockets on one side, the clerk on the other.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
     net::TcpListener,
@@ -13,20 +14,22 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use quorate_clerk::{Message as ToClerk, Outcome, Outcomes, Refusal};
-use quorate_protocol::{Name, NodeId};
+use quorate_clerk::{Administered, Message as ToClerk, Outcome, Outcomes, Refusal};
+use quorate_protocol::{GroupId, Name, NodeId};
 use quorate_stage::{Mailbox, Outlet, Role, Stage};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::{
-    Connection, NodeInfo, Seq, Session, Socket,
-    messages::{ConnectionId, Message, Standing},
+    Connection, Errors, NodeInfo, Redirect, Seq, Session, Socket, Submission, Work,
+    messages::{ConnectionId, Message},
 };
 
 /// Bytes asked of a socket at one time.
 const READ_BYTES: usize = 64 * 1024;
-/// How often the replica is asked how much it holds, while there are clients.
+/// How often the replicas are asked who leads and how much they hold, while there are clients.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How soon they are asked after a client has been sent elsewhere: who leads may have changed.
+const LOOK_SOON: Duration = Duration::from_millis(50);
 /// What a client is told that comes when there are too many; Redis' own text.
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -38,11 +41,14 @@ pub struct Config {
     pub clerk: Mailbox<ToClerk>,
     /// What is known of the node at the start.
     pub info: NodeInfo,
-    /// The node of each of `info.peers`, in their order.
-    pub peers: Vec<NodeId>,
+    /// Whether clients are sent to whoever leads.
+    pub redirect: Redirect,
+    /// The groups that there may be, with their nodes. Empty where the store is not divided.
+    pub groups: BTreeMap<GroupId, Vec<NodeId>>,
     /// Connections at one time.
     pub clients_max: usize,
-    /// Asks the rsm for a [`Standing`]; it comes as a message.
+    /// Asks for a [`crate::Standing`] and, where the store is divided, for the newest configuration. They
+    /// come as messages; a gateway that has begun anew has no other way to learn them.
     pub look: Outlet<()>,
     /// Where the numbers of connections and counters are kept across restarts.
     pub counts: Rc<Counts>,
@@ -53,7 +59,7 @@ pub struct Config {
 pub struct Counts {
     last_connection: AtomicU64,
     commands: AtomicU64,
-    errors: AtomicU64,
+    errors: Cell<Errors>,
     rejected: AtomicU64,
     input_bytes: AtomicU64,
     output_bytes: AtomicU64,
@@ -62,7 +68,7 @@ pub struct Counts {
 /// What a gateway asks to be woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// Ask the replica how much it holds.
+    /// Ask the replicas who leads and how much they hold.
     Look,
 }
 
@@ -72,6 +78,7 @@ struct Client {
     connection: Connection,
     socket: Arc<Socket>,
     outcomes: Outlet<Outcomes>,
+    administered: Outlet<Administered>,
     /// What is being written by a task, since it did not fit at once.
     writing: bool,
     /// The reader waits to be told to go on.
@@ -92,6 +99,8 @@ pub struct Gateway {
     clients: BTreeMap<ConnectionId, Client>,
     listener: Option<AbortHandle>,
     out: BytesMut,
+    /// Somebody has been sent elsewhere since the replicas were asked last.
+    doubted: bool,
     stopped: bool,
 }
 
@@ -106,14 +115,22 @@ impl Drop for Gateway {
 impl Gateway {
     /// A gateway without clients; `reachable` are the nodes that answer now.
     pub fn new(config: Rc<Config>, reachable: &BTreeSet<NodeId>) -> Self {
-        let info = config.info.clone();
-        let clients = BTreeMap::new();
-        let out = BytesMut::new();
-        let mut gateway = Gateway { config, info, clients, listener: None, out, stopped: false };
+        let mut info = config.info.clone();
+        info.redirect = config.redirect;
+        info.groups = config.groups.clone();
+        info.remap();
         for node in reachable {
-            gateway.on_peer(*node, true);
+            info.on_peer(*node, true);
         }
-        gateway
+        Gateway {
+            config,
+            info,
+            clients: BTreeMap::new(),
+            listener: None,
+            out: BytesMut::new(),
+            doubted: false,
+            stopped: false,
+        }
     }
 
     fn listen(&mut self, stage: &Stage<Self>) -> io::Result<()> {
@@ -159,11 +176,18 @@ impl Gateway {
                 mailbox.send(from, Message::Outcomes(id, outcomes));
             })
         };
+        let administered = {
+            let mailbox = mailbox.clone();
+            Outlet::from_fn(move |from, outcomes| {
+                mailbox.send(from, Message::Administered(id, outcomes));
+            })
+        };
         spawn_local(read(id, socket.clone(), mailbox));
         let client = Client {
             connection: Connection::new(session),
             socket,
             outcomes,
+            administered,
             writing: false,
             paused: false,
             tally: crate::Tally::default(),
@@ -174,7 +198,8 @@ impl Gateway {
         }
     }
 
-    fn look(&self, stage: &mut Stage<Self>) {
+    fn look(&mut self, stage: &mut Stage<Self>) {
+        self.doubted = false;
         self.config.look.send(stage.name(), ());
         stage.set_timer(Timer::Look, LOOK_EVERY);
     }
@@ -192,30 +217,41 @@ impl Gateway {
         self.advance(id, stage);
     }
 
-    /// Lets a connection go as far as it can: operations to the clerk, answers to the socket.
+    /// Lets a connection go as far as it can: what it asks to the clerk, answers to the socket.
     fn advance(&mut self, id: ConnectionId, stage: &mut Stage<Self>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         self.info.now_us = stage.node().wall_ms() * 1000;
         self.info.uptime_s = stage.node().uptime().as_secs();
+        let (mut ops, mut calls) = (vec![], vec![]);
         loop {
             let submissions = client.connection.advance(&self.info);
             if submissions.is_empty() {
                 break;
             }
-            if self.info.quorum && !self.stopped {
-                let ops = submissions.into_iter().map(|s| (s.seq.0, s.op)).collect();
-                let submit = ToClerk::Submit { ops, reply: client.outcomes.clone() };
-                self.config.clerk.send(stage.name(), submit);
-                break;
+            for Submission { seq, work } in submissions {
+                match work {
+                    // Certainly not executed: nobody has been asked.
+                    Work::Operate(_) if self.stopped => {
+                        client.connection.complete(seq, Outcome::Refused(Refusal::NotReady));
+                    }
+                    Work::Administer(_) if self.stopped => {
+                        client.connection.administered(seq, Outcome::Refused(Refusal::NotReady));
+                    }
+                    Work::Operate(op) if !self.info.reaches(&op) => {
+                        client.connection.complete(seq, Outcome::Refused(Refusal::NoQuorum));
+                    }
+                    Work::Operate(op) => ops.push((seq.0, op)),
+                    Work::Administer(call) => calls.push((seq.0, call)),
+                }
             }
-            // Certainly not executed: nobody has been asked.
-            let refusal = match self.stopped {
-                true => Refusal::NotReady,
-                false => Refusal::NoQuorum,
-            };
-            for submission in submissions {
-                client.connection.complete(submission.seq, Outcome::Refused(refusal));
-            }
+        }
+        if !ops.is_empty() {
+            let submit = ToClerk::Submit { ops, reply: client.outcomes.clone() };
+            self.config.clerk.send(stage.name(), submit);
+        }
+        if !calls.is_empty() {
+            let administer = ToClerk::Administer { calls, reply: client.administered.clone() };
+            self.config.clerk.send(stage.name(), administer);
         }
         self.write(id, stage);
         let Some(client) = self.clients.get_mut(&id) else { return };
@@ -251,8 +287,14 @@ impl Gateway {
         }
         let (counts, tally) = (&self.config.counts, client.connection.tally());
         counts.commands.fetch_add(tally.commands - client.tally.commands, Relaxed);
-        counts.errors.fetch_add(tally.errors - client.tally.errors, Relaxed);
+        let mut errors = counts.errors.get();
+        let moved = errors.moved();
+        tally.errors.add_since(&client.tally.errors, &mut errors);
+        counts.errors.set(errors);
         client.tally = tally;
+        if errors.moved() > moved && !std::mem::replace(&mut self.doubted, true) {
+            stage.set_timer(Timer::Look, LOOK_SOON);
+        }
         if client.connection.is_finished() && !client.writing {
             self.clients.remove(&id);
         }
@@ -266,7 +308,7 @@ impl Gateway {
             connections: counts.last_connection.load(Relaxed),
             rejected: counts.rejected.load(Relaxed),
             commands: counts.commands.load(Relaxed),
-            errors: counts.errors.load(Relaxed),
+            errors: counts.errors.get(),
             input_bytes: counts.input_bytes.load(Relaxed),
             output_bytes: counts.output_bytes.load(Relaxed),
         };
@@ -280,37 +322,24 @@ impl Gateway {
         self.advance(id, stage);
     }
 
+    fn on_administered(
+        &mut self,
+        id: ConnectionId,
+        outcomes: Administered,
+        stage: &mut Stage<Self>,
+    ) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        for (token, outcome) in outcomes {
+            client.connection.administered(Seq(token), outcome);
+        }
+        self.advance(id, stage);
+    }
+
     fn on_closed(&mut self, id: ConnectionId, stage: &mut Stage<Self>) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         // It may have closed only its own way out, and wait for what is under way.
         client.connection.end();
         self.advance(id, stage);
-    }
-
-    fn on_peer(&mut self, node: NodeId, up: bool) {
-        let place = self.config.peers.iter().position(|peer| *peer == node);
-        if let Some(member) = place.and_then(|place| self.info.peers.get_mut(place)) {
-            member.alive = up;
-        }
-        let alive = 1 + self.info.peers.iter().filter(|member| member.alive).count();
-        let nodes = 1 + self.info.peers.len();
-        self.info.quorum = alive > nodes / 2;
-    }
-
-    fn on_standing(&mut self, standing: Standing, me: NodeId) {
-        let Standing { leader, keys, bytes, ready } = standing;
-        self.info.keys = keys;
-        self.info.bytes = bytes;
-        self.info.loading = !ready;
-        let all = 0..=quorate_kvserver::HASH_SLOT_COUNT - 1;
-        let leads = |node: NodeId| match leader == Some(node) {
-            true => vec![all.clone()],
-            false => vec![],
-        };
-        self.info.own.leads = leads(me);
-        for (node, member) in self.config.peers.iter().zip(&mut self.info.peers) {
-            member.leads = leads(*node);
-        }
     }
 }
 
@@ -397,8 +426,10 @@ impl Role for Gateway {
                     }
                 }
             }
-            Message::Peer(node, up) => self.on_peer(node, up),
-            Message::Standing(standing) => self.on_standing(standing, stage.name().node),
+            Message::Administered(id, outcomes) => self.on_administered(id, outcomes, stage),
+            Message::Peer(node, up) => self.info.on_peer(node, up),
+            Message::Standing(standing) => self.info.on_standing(&standing),
+            Message::Configured(configuration) => self.info.on_configured(configuration),
             Message::Stop => self.stopped = true,
         }
     }

@@ -15,12 +15,13 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use quorate_clerk::{Outcome, Refusal};
 use quorate_kvserver::Op;
+use quorate_shardmaster::{Command, Reply as Administered};
 
 use crate::cmd::{self, Action, Shape};
 use crate::order::{Footprint, UnderWay};
 use crate::resp::{self, Decoder, Protocol, Value};
 use crate::session::Replies;
-use crate::{NodeInfo, Session};
+use crate::{Errors, NodeInfo, Session};
 
 /// Most requests of one connection that are decoded and not answered yet. What lies beyond stays in
 /// the socket.
@@ -43,13 +44,22 @@ impl fmt::Display for Seq {
     }
 }
 
-/// An operation for the clerk.
+/// Something for the clerk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
     /// Which request it is; its outcome is told with this number.
     pub seq: Seq,
     /// What to do.
-    pub op: Op,
+    pub work: Work,
+}
+
+/// What the clerk is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// An operation on the store; see [`Connection::complete`].
+    Operate(Op),
+    /// A call to the shardmaster; see [`Connection::administered`].
+    Administer(Command),
 }
 
 /// What a connection has answered.
@@ -58,7 +68,15 @@ pub struct Tally {
     /// Requests that were answered, or silenced.
     pub commands: u64,
     /// Those whose answer was an error.
-    pub errors: u64,
+    pub errors: Errors,
+}
+
+impl Tally {
+    fn count(&mut self, answer: &Value) {
+        if let Value::Error(text) = answer {
+            self.errors.add(text);
+        }
+    }
 }
 
 /// One connection of a client.
@@ -67,7 +85,7 @@ pub struct Connection {
     session: Session,
     decoder: Decoder,
     /// A request that has been decoded, but must wait for others (G2).
-    held: Option<(Op, Pending)>,
+    held: Option<(Work, Pending)>,
     under_way: UnderWay,
     /// Requests that have no answer yet, or one that must wait for those before it.
     answers: VecDeque<Answer>,
@@ -82,10 +100,11 @@ pub struct Connection {
     tally: Tally,
 }
 
-/// How to answer an operation.
+/// How to answer what the clerk is at.
 #[derive(Debug)]
 struct Pending {
-    shape: Shape,
+    /// The shape of an operation's answer; a call to the shardmaster has its own.
+    shape: Option<Shape>,
     protocol: Protocol,
     silent: bool,
     footprint: Footprint,
@@ -144,17 +163,17 @@ impl Connection {
         !self.ending && self.held.is_none() && self.has_room()
     }
 
-    /// Decodes what has arrived, as far as there is room, and gives the operations it asks for, in
-    /// the order of their requests. What can be answered at once is.
+    /// Decodes what has arrived, as far as there is room, and gives what it asks of the clerk, in the
+    /// order of the requests. What can be answered at once is.
     pub fn advance(&mut self, node: &NodeInfo) -> Vec<Submission> {
         let mut submissions = Vec::new();
         loop {
-            if let Some((op, pending)) = self.held.take() {
+            if let Some((work, pending)) = self.held.take() {
                 if self.under_way.conflicts(&pending.footprint) {
-                    self.held = Some((op, pending));
+                    self.held = Some((work, pending));
                     break;
                 }
-                submissions.push(self.push_pending(op, pending));
+                submissions.push(self.push_pending(work, pending));
             }
             if self.ending || !self.has_room() {
                 break;
@@ -175,17 +194,35 @@ impl Connection {
 
     /// Takes the outcome of an operation. One that is not waited for is ignored.
     pub fn complete(&mut self, seq: Seq, outcome: Outcome) {
-        self.answer(seq, outcome);
-        self.flush();
+        if let Some(shape) = self.pending(seq).and_then(|pending| pending.shape) {
+            self.answer(seq, shape.answer(outcome));
+            self.flush();
+        }
     }
 
-    fn answer(&mut self, seq: Seq, outcome: Outcome) {
-        let place = seq.0.checked_sub(self.first.0).and_then(|place| usize::try_from(place).ok());
-        let Some(answer) = place.and_then(|place| self.answers.get_mut(place)) else { return };
+    /// Takes the outcome of a call to the shardmaster. One that is not waited for is ignored.
+    pub fn administered(&mut self, seq: Seq, outcome: Outcome<Administered>) {
+        if self.pending(seq).is_some_and(|pending| pending.shape.is_none()) {
+            self.answer(seq, cmd::administered(outcome));
+            self.flush();
+        }
+    }
+
+    /// What is under way under a number.
+    fn pending(&self, seq: Seq) -> Option<&Pending> {
+        let place = usize::try_from(seq.0.checked_sub(self.first.0)?).ok()?;
+        match self.answers.get(place)? {
+            Answer::Pending(pending) => Some(pending),
+            Answer::Outcome(..) | Answer::Encoded(_) => None,
+        }
+    }
+
+    fn answer(&mut self, seq: Seq, value: Value) {
+        let place = (seq.0 - self.first.0) as usize;
+        let Some(answer) = self.answers.get_mut(place) else { return };
         let Answer::Pending(pending) = answer else { return };
         self.under_way.end(&pending.footprint);
-        let value = pending.shape.answer(outcome);
-        self.tally.errors += u64::from(matches!(value, Value::Error(_)));
+        self.tally.count(&value);
         *answer = match pending.silent {
             true => Answer::Encoded(Bytes::new()),
             false => Answer::Outcome(value, pending.protocol),
@@ -196,12 +233,12 @@ impl Connection {
     pub fn abandon(&mut self) {
         for place in 0..self.answers.len() {
             let Some(Answer::Pending(pending)) = self.answers.get(place) else { continue };
-            let outcome = match pending.footprint.is_read() {
-                true => Outcome::Refused(Refusal::NotReady),
-                false => Outcome::Unknown,
+            let is_read = pending.footprint.is_read();
+            let value = match pending.shape {
+                Some(shape) => shape.answer(lost(is_read)),
+                None => cmd::administered(lost(is_read)),
             };
-            let seq = Seq(self.first.0 + place as u64);
-            self.answer(seq, outcome);
+            self.answer(Seq(self.first.0 + place as u64), value);
         }
         self.flush();
     }
@@ -257,7 +294,13 @@ impl Connection {
             Action::Answer(value) => self.push_local(&value, silent),
             Action::Operate { op, shape } => {
                 let (protocol, footprint) = (self.session.protocol, Footprint::of(&op));
-                self.held = Some((op, Pending { shape, protocol, silent, footprint }));
+                let pending = Pending { shape: Some(shape), protocol, silent, footprint };
+                self.held = Some((Work::Operate(op), pending));
+            }
+            Action::Administer(call) => {
+                let (protocol, footprint) = (self.session.protocol, Footprint::of_call(&call));
+                let pending = Pending { shape: None, protocol, silent, footprint };
+                self.held = Some((Work::Administer(call), pending));
             }
             Action::Silence => self.tally.commands += 1,
             Action::Quit => {
@@ -268,15 +311,15 @@ impl Connection {
         }
     }
 
-    fn push_pending(&mut self, op: Op, pending: Pending) -> Submission {
+    fn push_pending(&mut self, work: Work, pending: Pending) -> Submission {
         let seq = Seq(self.first.0 + self.answers.len() as u64);
         self.under_way.begin(&pending.footprint);
         self.answers.push_back(Answer::Pending(pending));
-        Submission { seq, op }
+        Submission { seq, work }
     }
 
     fn push_local(&mut self, value: &Value, silent: bool) {
-        self.tally.errors += u64::from(matches!(value, Value::Error(_)));
+        self.tally.count(value);
         if self.answers.is_empty() {
             self.tally.commands += 1;
             if !silent {
@@ -309,5 +352,13 @@ impl Connection {
             self.first.0 += 1;
             self.tally.commands += 1;
         }
+    }
+}
+
+/// The outcome of what was under way when the clerk began anew.
+fn lost<R>(is_read: bool) -> Outcome<R> {
+    match is_read {
+        true => Outcome::Refused(Refusal::NotReady),
+        false => Outcome::Unknown,
     }
 }

@@ -1,10 +1,11 @@
 //! What the gateway hears. Plain data, but for the socket of a client that has come.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::BytesMut;
-use quorate_clerk::Outcomes;
-use quorate_protocol::NodeId;
+use quorate_clerk::{Administered, Outcomes};
+use quorate_protocol::{GroupId, NodeId};
+use quorate_shardmaster::Configuration;
 
 use crate::Socket;
 
@@ -24,20 +25,31 @@ pub enum Message {
     Written(ConnectionId),
     /// From the clerk. Tokens are numbers of requests.
     Outcomes(ConnectionId, Outcomes),
+    /// From the clerk: what the shardmaster has answered. Tokens are numbers of requests.
+    Administered(ConnectionId, Administered),
     /// From the clerk: it has started, and what a former life owed will not come.
     ClerkStarted,
     /// From the cluster: another node answers, or does not.
     Peer(NodeId, bool),
-    /// From the rsm: who leads, and how much is stored here.
+    /// From the node: who leads the groups that have a replica here, and how much is stored in each.
     Standing(Standing),
+    /// From the node: the newest configuration that it knows. Never where the store is not divided.
+    Configured(Arc<Configuration>),
     /// From the node: it stops. No more clients; those that are there get what is under way.
     Stop,
 }
 
-/// Where this node's replica stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where this node's replicas stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Who leads.
+    /// Each group that has a replica here. Where the store is not divided: g1.
+    pub groups: BTreeMap<GroupId, GroupStanding>,
+}
+
+/// Where this node's replica of a group stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStanding {
+    /// Who leads, as far as is known here.
     pub leader: Option<NodeId>,
     /// Keys in the replica.
     pub keys: u64,
@@ -53,9 +65,11 @@ quorate_stage::kinds!(Message {
     Closed,
     Written,
     Outcomes,
+    Administered,
     ClerkStarted,
     Peer,
     Standing,
+    Configured,
     Stop
 });
 
@@ -67,9 +81,24 @@ impl fmt::Display for Message {
             Message::Closed(id) => write!(f, "Closed c{}", id.0),
             Message::Written(id) => write!(f, "Written c{}", id.0),
             Message::Outcomes(id, outcomes) => write!(f, "Outcomes c{} {}", id.0, outcomes.len()),
+            Message::Administered(id, outcomes) => {
+                write!(f, "Administered c{} {}", id.0, outcomes.len())
+            }
             Message::ClerkStarted => f.write_str("ClerkStarted"),
             Message::Peer(node, up) => write!(f, "Peer {node} up={up}"),
-            Message::Standing(standing) => write!(f, "Standing leader={:?}", standing.leader),
+            Message::Standing(standing) => {
+                f.write_str("Standing")?;
+                for (group, GroupStanding { leader, .. }) in &standing.groups {
+                    match leader {
+                        Some(leader) => write!(f, " {group}={leader}")?,
+                        None => write!(f, " {group}=?")?,
+                    }
+                }
+                Ok(())
+            }
+            Message::Configured(configuration) => {
+                write!(f, "Configured {}", configuration.number)
+            }
             Message::Stop => f.write_str("Stop"),
         }
     }

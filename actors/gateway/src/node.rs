@@ -1,13 +1,21 @@
 //! What the gateway must know about its node to answer for it. Plain data, filled in by the shell.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_kvserver::HASH_SLOT_COUNT;
+use quorate_kvserver::{HashSlot, Key, Op};
+use quorate_protocol::{GroupId, NodeId};
+use quorate_shardmaster::Configuration;
+
+use crate::{
+    Counters, Standing,
+    slots::{SlotMap, View},
+};
 
 /// A node as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
+    /// Its number.
+    pub node: NodeId,
     /// 40 lower-case hexadecimal digits, different for each node and the same for ever.
     pub id: String,
     /// Where clients reach it. Empty: the host that the client has asked.
@@ -18,8 +26,16 @@ pub struct Member {
     pub peer_port: u16,
     /// Whether it answers other nodes.
     pub alive: bool,
-    /// The hash slots whose leader it is, as far as is known.
-    pub leads: Vec<RangeInclusive<u16>>,
+}
+
+/// What a client is told whose key another node leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirect {
+    /// Nothing: the operation is forwarded. Any node answers any key, and several at once.
+    #[default]
+    Never,
+    /// MOVED, and where to, as Redis Cluster does; the keys of one command must share a hash slot.
+    Always,
 }
 
 /// The node and what it knows of the others, at one moment.
@@ -39,133 +55,123 @@ pub struct NodeInfo {
     pub uptime_s: u64,
     /// Whether it is still recovering, or already stopping.
     pub loading: bool,
-    /// Whether a majority can be reached.
-    pub quorum: bool,
-    /// Keys in this node's replica.
+    /// Whether clients are sent to whoever leads.
+    pub redirect: Redirect,
+    /// The groups that there may be, with their nodes. Empty where the store is not divided.
+    pub groups: BTreeMap<GroupId, Vec<NodeId>>,
+    /// The newest configuration; the empty one until there is one, if the store is divided.
+    pub configuration: Arc<Configuration>,
+    /// The leaders of the groups that have a replica here, as far as is known.
+    pub leaders: BTreeMap<GroupId, NodeId>,
+    /// Whom to ask for what. Follows from the rest, see [`NodeInfo::remap`].
+    pub map: SlotMap,
+    /// Keys in this node's replicas.
     pub keys: u64,
-    /// Bytes of the keys and values in this node's replica.
+    /// Bytes of the keys and values in this node's replicas.
     pub bytes: u64,
     /// What has happened since the node began.
     pub counters: Counters,
 }
 
-/// What has happened at the gateway since the node began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that are open now.
-    pub clients: u64,
-    /// Connections that were accepted.
-    pub connections: u64,
-    /// Connections that were refused.
-    pub rejected: u64,
-    /// Commands that were answered.
-    pub commands: u64,
-    /// Errors among the answers.
-    pub errors: u64,
-    /// Bytes read.
-    pub input_bytes: u64,
-    /// Bytes written.
-    pub output_bytes: u64,
-}
-
 impl NodeInfo {
-    /// Every node, this one first.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+    /// Every node, this one first: the places of [`crate::Row`].
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
         std::iter::once(&self.own).chain(&self.peers)
     }
 
-    /// Who to ask for which slots: all 16384, in order, without gap or overlap. That is the leader
-    /// where one is known and alive, otherwise this node: any node answers for any key.
-    pub(crate) fn ranges(&self) -> Vec<(RangeInclusive<u16>, &Member)> {
-        // Where ranges begin, with who leads from there on; later claims replace earlier ones.
-        let mut from = BTreeMap::from([(0, &self.own)]);
-        for member in self.members().filter(|member| member.alive) {
-            for claim in &member.leads {
-                let (start, end) = (*claim.start(), (*claim.end()).min(HASH_SLOT_COUNT - 1));
-                if start > end {
-                    continue;
-                }
-                let after = end + 1;
-                if after < HASH_SLOT_COUNT {
-                    let next = from.range(..=after).next_back().map_or(&self.own, |(_, who)| who);
-                    from.insert(after, next);
-                }
-                from.retain(|&at, _| at < start || at > end);
-                from.insert(start, member);
-            }
-        }
-        let mut ranges: Vec<(RangeInclusive<u16>, &Member)> = Vec::new();
-        for (&start, &who) in &from {
-            match ranges.last_mut() {
-                Some((_, last)) if std::ptr::eq(*last, who) => continue,
-                Some((range, _)) => *range = *range.start()..=start - 1,
-                None => {}
-            }
-            ranges.push((start..=HASH_SLOT_COUNT - 1, who));
-        }
-        ranges
+    /// The node at a place.
+    pub(crate) fn member(&self, place: usize) -> &Member {
+        place.checked_sub(1).and_then(|peer| self.peers.get(peer)).unwrap_or(&self.own)
     }
 
-    /// The live nodes that lead nothing: they answer for any key all the same.
-    pub(crate) fn followers(&self) -> Vec<&Member> {
-        let ranges = self.ranges();
-        self.members()
-            .filter(|member| member.alive)
-            .filter(|member| !ranges.iter().any(|(_, leader)| std::ptr::eq(*leader, *member)))
-            .collect()
+    /// Whether the store is divided into shards.
+    pub fn is_divided(&self) -> bool {
+        !self.groups.is_empty()
     }
 
-    /// How many other nodes hold a write when it is acknowledged: a majority without this one.
+    /// Another node answers, or does not.
+    pub fn on_peer(&mut self, node: NodeId, up: bool) {
+        if let Some(member) = self.peers.iter_mut().find(|member| member.node == node)
+            && std::mem::replace(&mut member.alive, up) != up
+        {
+            self.remap();
+        }
+    }
+
+    /// Where the replicas of this node stand.
+    pub fn on_standing(&mut self, standing: &Standing) {
+        let groups = &standing.groups;
+        self.keys = groups.values().map(|group| group.keys).sum();
+        self.bytes = groups.values().map(|group| group.bytes).sum();
+        self.loading = groups.values().any(|group| !group.ready);
+        let leaders = groups.iter().filter_map(|(id, group)| Some((*id, group.leader?)));
+        let leaders: BTreeMap<GroupId, NodeId> = leaders.collect();
+        if leaders != self.leaders {
+            self.leaders = leaders;
+            self.remap();
+        }
+    }
+
+    /// A configuration; one that is older than what is known is ignored.
+    pub fn on_configured(&mut self, configuration: Arc<Configuration>) {
+        let older = configuration.number < self.configuration.number;
+        if !older && configuration != self.configuration {
+            self.configuration = configuration;
+            self.remap();
+        }
+    }
+
+    /// Makes the map anew. To be called when nodes, groups, leaders or the configuration have been set
+    /// from outside.
+    pub fn remap(&mut self) {
+        self.own.alive = true;
+        let nodes: Vec<(NodeId, bool)> = self.members().map(|m| (m.node, m.alive)).collect();
+        let configuration = self.is_divided().then_some(&*self.configuration);
+        let view = View { nodes: &nodes, configuration, leaders: &self.leaders };
+        self.map = SlotMap::new(&view, &self.map);
+    }
+
+    /// Whether every group that an operation needs can be reached. What nobody serves is the clerk's to
+    /// find out about.
+    pub fn reaches(&self, op: &Op) -> bool {
+        let reaches = |slot: u16| {
+            let row = self.map.row(slot);
+            row.reachable || !row.owned
+        };
+        let key = |key: &Key| reaches(HashSlot::of(key).number());
+        match op {
+            Op::Get { key: k }
+            | Op::Put { key: k, .. }
+            | Op::Append { key: k, .. }
+            | Op::Take { key: k }
+            | Op::Add { key: k, .. }
+            | Op::Overwrite { key: k, .. } => key(k),
+            Op::GetMany { keys } | Op::Exists { keys } | Op::Delete { keys } => {
+                keys.iter().all(key)
+            }
+            Op::PutMany { pairs } => pairs.iter().all(|(k, _)| key(k)),
+            Op::Count { first, last } => {
+                let asked = |range: &crate::SlotRange| {
+                    range.slots.start() <= last && first <= range.slots.end()
+                };
+                let ranges = self.map.ranges().iter().filter(|range| asked(range));
+                ranges.map(|range| *range.slots.start()).all(reaches)
+            }
+        }
+    }
+
+    /// How many other nodes hold a write when it is acknowledged, whatever its key: a majority without
+    /// one.
     pub(crate) fn copies_elsewhere(&self) -> u64 {
-        self.peers.len().div_ceil(2) as u64
+        let nodes = 1 + self.peers.len();
+        let smallest = self.configuration.groups.values().map(Vec::len).min();
+        (smallest.unwrap_or(nodes) / 2) as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn node(claims: &[&[(u16, u16)]]) -> NodeInfo {
-        let mut members = claims.iter().enumerate().map(|(n, claims)| Member {
-            port: n as u16,
-            alive: true,
-            leads: claims.iter().map(|&(start, end)| start..=end).collect(),
-            ..Member::default()
-        });
-        let own = members.next().expect("one node");
-        NodeInfo { own, peers: members.collect(), ..NodeInfo::default() }
-    }
-
-    fn ranges(node: &NodeInfo) -> Vec<(u16, u16, u16)> {
-        node.ranges().iter().map(|(r, who)| (*r.start(), *r.end(), who.port)).collect()
-    }
-
-    #[test]
-    fn every_slot_has_somebody_to_ask() {
-        for (claims, expected) in [
-            (&[&[][..], &[]][..], &[(0, 16383, 0)][..]),
-            (&[&[(0, 16383)], &[]], &[(0, 16383, 0)]),
-            (&[&[], &[(0, 16383)]], &[(0, 16383, 1)]),
-            (&[&[], &[(5, 9)], &[(10, 10)]], &[(0, 4, 0), (5, 9, 1), (10, 10, 2), (11, 16383, 0)]),
-            (&[&[], &[(0, 99)], &[(50, 16383)]], &[(0, 49, 1), (50, 16383, 2)]),
-            (
-                &[&[], &[(0, 99)], &[(20, 29)]],
-                &[(0, 19, 1), (20, 29, 2), (30, 99, 1), (100, 16383, 0)],
-            ),
-            (&[&[], &[(16383, u16::MAX), (20000, 20001)]], &[(0, 16382, 0), (16383, 16383, 1)]),
-        ] {
-            assert_eq!(ranges(&node(claims)), expected, "{claims:?}");
-        }
-    }
-
-    #[test]
-    fn a_dead_leader_is_nobody_to_ask() {
-        let mut node = node(&[&[], &[(0, 16383)], &[]]);
-        assert_eq!(node.followers().iter().map(|m| m.port).collect::<Vec<_>>(), [0, 2]);
-        node.peers[0].alive = false;
-        assert_eq!(ranges(&node), [(0, 16383, 0)]);
-        assert_eq!(node.followers().iter().map(|m| m.port).collect::<Vec<_>>(), [2]);
-    }
 
     #[test]
     fn an_acknowledged_write_is_on_a_majority() {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_kvserver::{Key, Op};
+use quorate_shardmaster::Command;
 
 /// The keys that an operation reads or writes.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ enum Keys {
     Some(Vec<Key>),
     /// The whole store.
     All,
+    /// Nothing that is stored: administration is not about keys.
+    None,
 }
 
 impl Footprint {
@@ -42,6 +45,11 @@ impl Footprint {
         Footprint { keys, is_read: op.is_read() }
     }
 
+    /// That of a call to the shardmaster, which is in nobody's way.
+    pub(crate) fn of_call(call: &Command) -> Footprint {
+        Footprint { keys: Keys::None, is_read: matches!(call, Command::Query { .. }) }
+    }
+
     /// Whether the operation leaves the store as it is.
     pub(crate) fn is_read(&self) -> bool {
         self.is_read
@@ -51,7 +59,7 @@ impl Footprint {
         match &self.keys {
             Keys::One(key) => std::slice::from_ref(key),
             Keys::Some(keys) => keys,
-            Keys::All => &[],
+            Keys::All | Keys::None => &[],
         }
     }
 }
@@ -74,9 +82,10 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// Whether an operation must wait for one that is under way.
     pub(crate) fn conflicts(&self, footprint: &Footprint) -> bool {
-        let whole = match footprint.is_read {
-            true => matches!(footprint.keys, Keys::All) && self.store.writes > 0,
-            false => self.store.reads > 0,
+        let whole = match (footprint.is_read, &footprint.keys) {
+            (_, Keys::None) => false,
+            (true, keys) => matches!(keys, Keys::All) && self.store.writes > 0,
+            (false, _) => self.store.reads > 0,
         };
         whole
             || footprint
@@ -88,6 +97,7 @@ impl UnderWay {
 
     pub(crate) fn begin(&mut self, footprint: &Footprint) {
         match (footprint.is_read, &footprint.keys) {
+            (_, Keys::None) => {}
             (false, _) => self.store.writes += 1,
             (true, Keys::All) => self.store.reads += 1,
             (true, _) => {}
@@ -100,6 +110,7 @@ impl UnderWay {
 
     pub(crate) fn end(&mut self, footprint: &Footprint) {
         match (footprint.is_read, &footprint.keys) {
+            (_, Keys::None) => {}
             (false, _) => self.store.writes -= 1,
             (true, Keys::All) => self.store.reads -= 1,
             (true, _) => {}
@@ -145,6 +156,25 @@ mod tests {
         ] {
             let under_way = under_way(std::slice::from_ref(&before));
             assert_eq!(under_way.conflicts(&Footprint::of(&next)), expected, "{before:?} {next:?}");
+        }
+    }
+
+    #[test]
+    fn administration_waits_for_nothing_and_nothing_for_it() {
+        let calls = [
+            Command::Query { number: None },
+            Command::Leave { groups: vec![], even_the_last: true },
+        ];
+        for call in calls.iter().map(Footprint::of_call) {
+            let mut busy = under_way(&[Op::count_all(), Op::Add { key: "a".into(), delta: 1 }]);
+            assert!(!busy.conflicts(&call));
+            busy.end(&Footprint::of(&Op::count_all()));
+            busy.end(&Footprint::of(&Op::Add { key: "a".into(), delta: 1 }));
+            busy.begin(&call);
+            assert!(!busy.conflicts(&Footprint::of(&Op::count_all())));
+            assert!(!busy.conflicts(&Footprint::of(&Op::Add { key: "a".into(), delta: 1 })));
+            busy.end(&call);
+            assert_eq!(busy.store, Uses::default());
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether its requests are answered.
     pub replies: Replies,
+    /// Whether it wants its reads answered by replicas too (READONLY).
+    pub reads_replicas: bool,
     /// The name it has given itself; may be empty.
     pub name: Bytes,
     /// The client library and its version, as far as told.
@@ -52,6 +54,7 @@ impl Session {
             since_us,
             protocol: Protocol::default(),
             replies: Replies::default(),
+            reads_replicas: false,
             name: Bytes::new(),
             lib_name: Bytes::new(),
             lib_version: Bytes::new(),
@@ -62,6 +65,7 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.protocol = Protocol::default();
         self.replies = Replies::default();
+        self.reads_replicas = false;
         self.name = Bytes::new();
     }
 
@@ -69,7 +73,7 @@ impl Session {
     pub(crate) fn describe(&self, command: &str, node: &NodeInfo) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         format!(
-            "id={} addr={} laddr={} fd=0 name={} age={} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 \
+            "id={} addr={} laddr={} fd=0 name={} age={} idle=0 flags={} db=0 sub=0 psub=0 ssub=0 \
              multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
              tot-mem=0 events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
              lib-ver={}\n",
@@ -78,6 +82,7 @@ impl Session {
             self.local,
             text(&self.name),
             node.now_us.saturating_sub(self.since_us) / 1_000_000,
+            if self.reads_replicas { 'r' } else { 'N' },
             self.protocol.number(),
             text(&self.lib_name),
             text(&self.lib_version),

@@ -1,16 +1,16 @@
 //! CLUSTER: where cluster-aware clients learn whom to ask.
 //!
-//! Any node answers for any key, so the map says only who does so with the fewest steps: the leader
-//! of the slots where one is known, otherwise this node. Nodes that lead nothing stand beside it as
-//! replicas, whose reads are as good.
+//! The map says who answers for a hash slot with the fewest steps: the leader of its group where that
+//! is known, otherwise somebody who has a replica. Nodes that lead no slots stand beside them as replicas,
+//! whose reads are as good. Unless clients are redirected, any node answers for any key.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use quorate_kvserver::{HASH_SLOT_COUNT, HashSlot};
+use quorate_kvserver::{HASH_SLOT_COUNT, HashSlot, Op};
 
 use super::table::Spec;
-use super::{Action, Call, Parsed};
+use super::{Action, Call, Parsed, Shape, error};
 use crate::node::Member;
 use crate::resp::Value;
 
@@ -18,21 +18,24 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec::new("asking", 1, "cluster", accepted)
         .flags("fast")
         .since("3.0.0")
-        .says("", "Changes nothing: any node answers for any key"),
+        .says("", "Changes nothing: nobody is sent elsewhere by ASK"),
     Spec::container("cluster", "cluster", SUBCOMMANDS)
         .since("3.0.0")
         .says("", "Who answers for which keys"),
-    Spec::new("readonly", 1, "cluster", accepted)
+    Spec::new("readonly", 1, "cluster", readonly)
         .flags("loading stale fast")
         .since("3.0.0")
-        .says("", "Changes nothing: any node answers any read, and as freshly as its leader"),
-    Spec::new("readwrite", 1, "cluster", accepted)
+        .says("", "Has replicas answer reads, as freshly as the leader, where they would redirect"),
+    Spec::new("readwrite", 1, "cluster", readwrite)
         .flags("loading stale fast")
         .since("3.0.0")
-        .says("", "Changes nothing, see READONLY"),
+        .says("", "Ends READONLY"),
 ];
 
 const SUBCOMMANDS: &[Spec] = &[
+    sub("cluster|countkeysinslot", 3, count_keys_in_slot)
+        .flags("stale")
+        .says("slot", "Counts the keys of a hash slot, wherever they are"),
     Spec::help("cluster|help", "cluster").since("5.0.0"),
     sub("cluster|info", 2, info).says("", "Says how the cluster is"),
     sub("cluster|keyslot", 3, keyslot).says("key", "Gives the hash slot of a key"),
@@ -52,6 +55,22 @@ fn accepted(_: &mut Call<'_>) -> Parsed {
     Ok(Action::Answer(Value::OK))
 }
 
+fn readonly(call: &mut Call<'_>) -> Parsed {
+    call.session.reads_replicas = true;
+    accepted(call)
+}
+
+fn readwrite(call: &mut Call<'_>) -> Parsed {
+    call.session.reads_replicas = false;
+    accepted(call)
+}
+
+fn count_keys_in_slot(call: &mut Call<'_>) -> Parsed {
+    let slot = u16::try_from(call.integer(2)?).ok().filter(|slot| *slot < HASH_SLOT_COUNT);
+    let slot = slot.ok_or(error::fixed("ERR Invalid slot"))?;
+    Ok(Action::Operate { op: Op::Count { first: slot, last: slot }, shape: Shape::Number })
+}
+
 fn myid(call: &mut Call<'_>) -> Parsed {
     Ok(Action::Answer(Value::bulk(call.node.own.id.clone())))
 }
@@ -60,29 +79,22 @@ fn keyslot(call: &mut Call<'_>) -> Parsed {
     Ok(Action::Answer(Value::Integer(HashSlot::of(call.arg(2)).number().into())))
 }
 
-/// Whom to ask for what: each leader with its ranges, in the order of their first slots.
-fn leaders<'a>(call: &Call<'a>) -> Vec<(&'a Member, Vec<RangeInclusive<u16>>)> {
-    let mut leaders: Vec<(&Member, Vec<RangeInclusive<u16>>)> = Vec::new();
-    for (range, who) in call.node.ranges() {
-        match leaders.iter_mut().find(|(leader, _)| std::ptr::eq(*leader, who)) {
-            Some((_, ranges)) => ranges.push(range),
-            None => leaders.push((who, vec![range])),
-        }
-    }
-    leaders
-}
-
 fn info(call: &mut Call<'_>) -> Parsed {
-    let (state, ok) = if call.node.quorum { ("ok", HASH_SLOT_COUNT) } else { ("fail", 0) };
+    let map = &call.node.map;
+    let assigned = map.count(|row| row.owned);
+    let ok = map.count(|row| row.owned && row.reachable);
+    let state = if ok == HASH_SLOT_COUNT { "ok" } else { "fail" };
+    let configuration = &call.node.configuration;
+    let groups = if call.node.is_divided() { configuration.groups.len() } else { 1 };
     let fields = [
         ("cluster_state", state.into()),
-        ("cluster_slots_assigned", HASH_SLOT_COUNT.to_string()),
+        ("cluster_slots_assigned", assigned.to_string()),
         ("cluster_slots_ok", ok.to_string()),
         ("cluster_slots_pfail", "0".into()),
-        ("cluster_slots_fail", (HASH_SLOT_COUNT - ok).to_string()),
+        ("cluster_slots_fail", (assigned - ok).to_string()),
         ("cluster_known_nodes", (call.node.peers.len() + 1).to_string()),
-        ("cluster_size", leaders(call).len().to_string()),
-        ("cluster_current_epoch", "1".into()),
+        ("cluster_size", groups.to_string()),
+        ("cluster_current_epoch", configuration.number.max(1).to_string()),
         ("cluster_my_epoch", "1".into()),
         ("cluster_stats_messages_sent", "0".into()),
         ("cluster_stats_messages_received", "0".into()),
@@ -93,10 +105,10 @@ fn info(call: &mut Call<'_>) -> Parsed {
 }
 
 fn nodes(call: &mut Call<'_>) -> Parsed {
-    let leaders = leaders(call);
+    let runs = call.node.map.runs(|row| row.first);
     let mut text = String::new();
-    for member in call.node.members() {
-        let own = std::ptr::eq(member, &call.node.own);
+    for (place, member) in call.node.members().enumerate() {
+        let own = place == 0;
         let flags = match (own, member.alive) {
             (true, _) => "myself,master",
             (false, true) => "master",
@@ -113,11 +125,10 @@ fn nodes(call: &mut Call<'_>) -> Parsed {
             member.peer_port,
             if own || !member.alive { 0 } else { call.node.now_us / 1000 },
         );
-        let ranges = leaders.iter().find(|(leader, _)| std::ptr::eq(*leader, member));
-        for range in ranges.map_or(&[][..], |(_, ranges)| ranges) {
-            let _ = match range.start() == range.end() {
-                true => write!(text, " {}", range.start()),
-                false => write!(text, " {}-{}", range.start(), range.end()),
+        for (slots, _) in runs.iter().filter(|(_, first)| *first == place) {
+            let _ = match slots.start() == slots.end() {
+                true => write!(text, " {}", slots.start()),
+                false => write!(text, " {}-{}", slots.start(), slots.end()),
             };
         }
         text.push('\n');
@@ -125,8 +136,16 @@ fn nodes(call: &mut Call<'_>) -> Parsed {
     Ok(Action::Answer(Value::Verbatim(text.into())))
 }
 
+/// Whom to ask for which slots, and who else answers reads: places of nodes.
+type Asked<'a> = (usize, &'a [usize]);
+
+fn asked<'a>(call: &Call<'a>) -> Vec<(RangeInclusive<u16>, Asked<'a>)> {
+    call.node.map.runs(|row| (row.first, row.replicas.as_slice()))
+}
+
 fn slots(call: &mut Call<'_>) -> Parsed {
-    let node = |member: &Member| {
+    let node = |place: &usize| {
+        let member = call.node.member(*place);
         Value::Array(vec![
             Value::bulk(member.host.clone()),
             Value::Integer(member.port.into()),
@@ -134,10 +153,9 @@ fn slots(call: &mut Call<'_>) -> Parsed {
             Value::Map(Vec::new()),
         ])
     };
-    let replicas = call.node.followers();
-    let ranges = call.node.ranges().into_iter().map(|(range, leader)| {
+    let ranges = asked(call).into_iter().map(|(range, (first, replicas))| {
         let ends = [range.start(), range.end()].map(|&slot| Value::Integer(slot.into()));
-        let members = std::iter::once(&leader).chain(&replicas).map(|member| node(member));
+        let members = std::iter::once(&first).chain(replicas).map(node);
         Value::Array(ends.into_iter().chain(members).collect())
     });
     Ok(Action::Answer(Value::Array(ranges.collect())))
@@ -158,11 +176,18 @@ fn shards(call: &mut Call<'_>) -> Parsed {
             ("health", Value::bulk("online")),
         ])
     };
-    let replicas = call.node.followers();
-    let shards = leaders(call).into_iter().map(|(leader, ranges)| {
+    // In the order of their first slots.
+    let mut shards: Vec<(Asked<'_>, Vec<RangeInclusive<u16>>)> = Vec::new();
+    for (range, asked) in asked(call) {
+        match shards.iter_mut().find(|(known, _)| *known == asked) {
+            Some((_, ranges)) => ranges.push(range),
+            None => shards.push((asked, vec![range])),
+        }
+    }
+    let shards = shards.into_iter().map(|((first, replicas), ranges)| {
         let ends = ranges.iter().flat_map(|range| [*range.start(), *range.end()]);
-        let members = std::iter::once(node(leader, "master"))
-            .chain(replicas.iter().map(|replica| node(replica, "replica")));
+        let replicas = replicas.iter().map(|place| node(call.node.member(*place), "replica"));
+        let members = std::iter::once(node(call.node.member(first), "master")).chain(replicas);
         map(vec![
             ("slots", Value::Array(ends.map(|slot| Value::Integer(slot.into())).collect())),
             ("nodes", Value::Array(members.collect())),

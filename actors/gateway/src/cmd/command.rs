@@ -69,20 +69,13 @@ fn list(call: &mut Call<'_>) -> Parsed {
 fn getkeys(call: &mut Call<'_>) -> Parsed {
     let args = call.args.split_off(2);
     let spec = table::find(&args).map_err(|_| error::fixed("ERR Invalid command specified"))?;
-    let Some(keys) = spec.keys else {
+    if spec.keys.is_none() {
         return Err(error::fixed("ERR The command has no key arguments"));
-    };
+    }
     if !spec.takes(args.len()) {
         return Err(error::fixed("ERR Invalid number of arguments specified for command"));
     }
-    let last = usize::try_from(keys.last)
-        .unwrap_or(args.len().saturating_sub(keys.last.unsigned_abs() as usize));
-    answer(
-        (keys.first..=last)
-            .step_by(keys.step)
-            .filter_map(|at| args.get(at).cloned())
-            .map(Value::Bulk),
-    )
+    answer(spec.keys_of(&args).cloned().map(Value::Bulk))
 }
 
 fn statuses<'a>(words: impl IntoIterator<Item = &'a str>) -> Value {

@@ -21,6 +21,7 @@ const SECTIONS: &[Section] = &[
     ("Persistence", persistence),
     ("Stats", stats),
     ("Replication", replication),
+    ("Errorstats", error_stats),
     ("Cluster", cluster),
     ("Keyspace", keyspace),
 ];
@@ -85,13 +86,18 @@ fn stats(node: &NodeInfo) -> Vec<(&'static str, String)> {
         ("total_net_input_bytes", counters.input_bytes.to_string()),
         ("total_net_output_bytes", counters.output_bytes.to_string()),
         ("rejected_connections", counters.rejected.to_string()),
-        ("total_error_replies", counters.errors.to_string()),
+        ("total_error_replies", counters.errors.total().to_string()),
     ]
 }
 
 /// Replication here is not Redis' own; whatever reads this must find nothing to take over.
 fn replication(_: &NodeInfo) -> Vec<(&'static str, String)> {
     vec![("role", "master".into()), ("connected_slaves", "0".into())]
+}
+
+/// The errors that were answered, by their first words.
+fn error_stats(node: &NodeInfo) -> Vec<(&'static str, String)> {
+    node.counters.errors.each().map(|(field, count)| (field, format!("count={count}"))).collect()
 }
 
 fn cluster(_: &NodeInfo) -> Vec<(&'static str, String)> {

@@ -9,7 +9,10 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec::new("dbsize", 1, "server", dbsize)
         .flags("readonly fast")
         .says("", "Counts the keys of the whole store"),
-    generic("del", -2, del).flags("write").keys(1, -1, 1).says("key...", "Removes keys"),
+    generic("del", -2, del)
+        .flags("write")
+        .keys(1, -1, 1)
+        .says("key...", "Removes keys, each by itself"),
     generic("exists", -2, exists)
         .flags("readonly fast")
         .keys(1, -1, 1)

@@ -2,7 +2,8 @@
 //!
 //! One table (`table.rs`) names every command with its arity, flags and keys, and the function that
 //! reads its arguments. Such a function either answers at once, from the connection and the node,
-//! or gives an operation for the clerk together with the shape of the answer ([`Shape`]).
+//! or gives an operation for the clerk together with the shape of the answer ([`Shape`]). Before it is
+//! called, its keys may lead the client elsewhere (`redirect.rs`).
 
 mod args;
 mod client;
@@ -14,16 +15,20 @@ mod error;
 mod glob;
 mod info;
 mod keys;
+mod redirect;
 mod server;
 mod shape;
+mod shards;
 mod strings;
 mod table;
 mod versions;
 
 pub use shape::Shape;
+pub(crate) use shards::administered;
 
 use bytes::Bytes;
 use quorate_kvserver::Op;
+use quorate_shardmaster::Command;
 
 use crate::resp::Value;
 use crate::{NodeInfo, Session};
@@ -41,6 +46,8 @@ pub enum Action {
         /// How to answer.
         shape: Shape,
     },
+    /// A call to the shardmaster, for the clerk to make.
+    Administer(Command),
     /// No answer (CLIENT REPLY).
     Silence,
     /// `OK`, and the connection ends.
@@ -73,6 +80,9 @@ pub fn read(args: Vec<Bytes>, session: &mut Session, node: &NodeInfo) -> Action 
     };
     if !spec.takes(args.len()) {
         return Action::Answer(error::wrong_arity(spec.name));
+    }
+    if let Some(elsewhere) = redirect::elsewhere(spec, &args, session, node) {
+        return Action::Answer(elsewhere);
     }
     let mut call = Call { spec, args, session, node };
     (spec.run)(&mut call).unwrap_or_else(Action::Answer)

@@ -55,11 +55,8 @@ impl Shape {
                 "INDETERMINATE the versioned write was carried out or refused, once, and its answer \
                  is lost: read the key to see which value it holds",
             ),
-            Outcome::Refused(refusal) => self.refusal(refusal),
-            Outcome::Unknown => error::fixed(
-                "INDETERMINATE the outcome is unknown: the command may have been executed, or may \
-                 still be; read what it changes before sending it again",
-            ),
+            Outcome::Refused(refusal) => refused(refusal),
+            Outcome::Unknown => unknown(),
         }
     }
 
@@ -114,19 +111,28 @@ impl Shape {
                 error::fixed("CROSSSLOT Keys in request don't hash to the same slot")
             }
             // A clerk goes on to who serves it; should one give up, nothing has been executed.
-            KvError::WrongGroup { .. } => self.refusal(Refusal::Moving),
+            KvError::WrongGroup { .. } => refused(Refusal::Moving),
         }
     }
+}
 
-    fn refusal(self, refusal: Refusal) -> Value {
-        let word = match refusal {
-            Refusal::Busy | Refusal::Moving => "TRYAGAIN",
-            Refusal::NoQuorum => "CLUSTERDOWN",
-            Refusal::NotReady => "LOADING",
-            Refusal::TooLong | Refusal::NeedsSession => "ERR",
-        };
-        Value::error(format!("{word} {refusal}; the command was not executed"))
-    }
+/// The answer to what was certainly not executed.
+pub(super) fn refused(refusal: Refusal) -> Value {
+    let word = match refusal {
+        Refusal::Busy | Refusal::Moving => "TRYAGAIN",
+        Refusal::NoQuorum => "CLUSTERDOWN",
+        Refusal::NotReady => "LOADING",
+        Refusal::TooLong | Refusal::NeedsSession => "ERR",
+    };
+    Value::error(format!("{word} {refusal}; the command was not executed"))
+}
+
+/// The answer to what may have been executed.
+pub(super) fn unknown() -> Value {
+    error::fixed(
+        "INDETERMINATE the outcome is unknown: the command may have been executed, or may still be; \
+         read what it changes before sending it again",
+    )
 }
 
 fn bulk_or_null(value: Option<Bytes>) -> Value {

@@ -34,12 +34,12 @@ pub(super) const COMMANDS: &[Spec] = &[
     string("mget", -2, mget)
         .flags("readonly fast")
         .keys(1, -1, 1)
-        .says("key...", "Gives the values of several keys at one moment"),
+        .says("key...", "Gives the values of several keys, each at one moment"),
     string("mset", -3, mset)
         .flags("write denyoom")
         .keys(1, -1, 2)
         .since("1.0.1")
-        .says("key value [key value...]", "Stores several values at once"),
+        .says("key value [key value...]", "Stores several values, each key by itself"),
     string("set", -3, set).flags("write denyoom").says("key value [NX|XX] [GET]", "Stores a value"),
     string("setnx", 3, setnx)
         .flags("write denyoom fast")

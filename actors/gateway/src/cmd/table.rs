@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::{Call, Parsed, error};
-use super::{client, cluster, command, config, connection, info, keys, server, strings, versions};
+use super::{client, cluster, command, config, connection, info, keys, server, shards};
+use super::{strings, versions};
 use crate::resp::Value;
 
 /// A command, or a subcommand.
@@ -110,6 +111,19 @@ impl Spec {
         if self.arity < 0 { args >= wanted } else { args == wanted }
     }
 
+    /// The keys among a request's arguments, its name included.
+    pub(super) fn keys_of<'a>(
+        &self,
+        args: &'a [Bytes],
+    ) -> impl Iterator<Item = &'a Bytes> + use<'a> {
+        let places = self.keys.map(|keys| {
+            let from_end = args.len().saturating_sub(keys.last.unsigned_abs() as usize);
+            let last = usize::try_from(keys.last).unwrap_or(from_end);
+            (keys.first..=last).step_by(keys.step)
+        });
+        places.into_iter().flatten().filter_map(|at| args.get(at))
+    }
+
     /// The last part of the name.
     pub(super) fn short_name(&self) -> &'static str {
         self.name.rsplit('|').next().unwrap_or(self.name)
@@ -137,6 +151,7 @@ static TABLE: LazyLock<BTreeMap<&'static [u8], &'static Spec>> = LazyLock::new(|
         config::COMMANDS,
         info::COMMANDS,
         cluster::COMMANDS,
+        shards::COMMANDS,
         server::COMMANDS,
     ];
     families.into_iter().flatten().map(|spec| (spec.name.as_bytes(), spec)).collect()
