@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// The most that `log_bytes_max` may be: a pebibyte. What is more cannot be written in TOML, whose
 /// numbers end at 2^63, and is a mistake.
 const LOG_BYTES_MAX: u64 = 1 << 50;
+/// The most that `group_threads` may be.
+const THREADS_MAX: usize = 256;
 /// The most groups that a cluster may have.
 const GROUPS_MAX: usize = 1024;
 /// The most that `clients_max` may be.
@@ -153,6 +155,9 @@ pub struct NodeConfig {
     /// -CLUSTERDOWN (a read).
     #[serde(default = "request_deadline_ms")]
     pub request_deadline_ms: u64,
+    /// Threads that carry the groups, by turns; 0: that of the gateway and the links carries them too.
+    #[serde(default)]
+    pub group_threads: usize,
     /// "never" or "always": whether clients are sent to the node that leads a key's group.
     #[serde(default)]
     pub redirect: Redirect,
@@ -287,6 +292,10 @@ impl NodeConfig {
         if self.request_deadline_ms == 0 || self.request_deadline_ms > DEADLINE_MS_MAX {
             let found = self.request_deadline_ms;
             let text = format!("`request_deadline_ms` = {found}; 1 to {DEADLINE_MS_MAX} (a day)");
+            return invalid(text);
+        }
+        if self.group_threads > THREADS_MAX {
+            let text = format!("`group_threads` = {}; at most {THREADS_MAX}", self.group_threads);
             return invalid(text);
         }
         self.sharding.as_ref().map_or(Ok(()), |sharding| sharding.check(&numbers))

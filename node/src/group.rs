@@ -94,20 +94,20 @@ impl Directories {
 }
 
 /// What the replicas of a node stand on.
-#[derive(Clone, Copy)]
-pub struct Ground<'a> {
+#[derive(Clone)]
+pub struct Ground {
     /// The stage.
-    pub node: &'a Node,
+    pub node: Node,
     /// To other nodes.
-    pub transport: &'a Arc<dyn Transport>,
+    pub transport: Arc<dyn Transport>,
     /// The journal of the node.
-    pub journal: &'a Mailbox<JournalMessage>,
+    pub journal: Mailbox<JournalMessage>,
     /// Its files.
-    pub files: &'a Mailbox<FilesMessage>,
+    pub files: Mailbox<FilesMessage>,
     /// The clerk of this node, if it has one; others are answered over the network.
-    pub clerk: Option<&'a Mailbox<ToClerk>>,
+    pub clerk: Option<Mailbox<ToClerk>>,
     /// Who else is there.
-    pub directories: &'a Directories,
+    pub directories: Directories,
 }
 
 /// A replica of the key/value store on this node, with its kvserver, and its mover if there are shards.
@@ -122,7 +122,7 @@ pub struct KvGroup {
 
 /// A replica of the key/value store on this node. It serves what configurations give it, if there is a
 /// shardmaster ([`GroupConfig::mover`] names its nodes), and otherwise everything.
-pub fn kv_group(ground: Ground<'_>, config: &GroupConfig) -> KvGroup {
+pub fn kv_group(ground: &Ground, config: &GroupConfig) -> KvGroup {
     let Ground { node, transport, journal, files, clerk, directories } = ground;
     let sharded = !config.mover.masters.is_empty();
     let mover_seat = sharded.then(|| seat::<MoverActor>(node, config.name(RoleName::Mover)));
@@ -166,7 +166,7 @@ pub fn kv_group(ground: Ground<'_>, config: &GroupConfig) -> KvGroup {
 
 /// A replica of the shardmaster on this node, and its door.
 pub fn master_group(
-    ground: Ground<'_>,
+    ground: &Ground,
     config: &GroupConfig,
 ) -> (Group<ShardMaster>, Mailbox<ToMaster>) {
     let Ground { node, transport, journal, files, clerk, directories } = ground;
@@ -177,7 +177,7 @@ pub fn master_group(
     let mut group = replicated(node, config, empty, watcher, transport, journal, files);
     group.ports.insert(door.name(), door.port());
     directories.masters.add(door.clone());
-    let (movers, own_clerk) = (directories.movers.clone(), clerk.cloned());
+    let (movers, own_clerk) = (directories.movers.clone(), clerk.clone());
     let clerks = Link::<ToClerk>::new(GroupId(0), RoleName::Clerk, transport.clone());
     let askers: Askers = Arc::new(move |from, to, notice| match (&own_clerk, to.role) {
         (_, RoleName::Mover) => {
@@ -189,7 +189,7 @@ pub fn master_group(
         (_, RoleName::Clerk) => clerks.send(from, to.node, &notice.into()),
         _ => {}
     });
-    let (movers, own_clerk) = (directories.movers.clone(), clerk.cloned());
+    let (movers, own_clerk) = (directories.movers.clone(), clerk.clone());
     let started = Outlet::from_fn(move |from, ()| {
         for mover in movers.all_here() {
             mover.send(from, ToMover::MasterStarted);

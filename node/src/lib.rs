@@ -7,6 +7,7 @@ mod journal;
 mod paxos;
 pub mod process;
 mod raft;
+mod replicas;
 
 pub use engine::{Engine, GroupConfig, Ports, engine};
 pub use group::{Directories, Ground, Group, KvGroup, kv_group, master_group, replicated};

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     process::exit,
     rc::Rc,
     sync::{Arc, Mutex, OnceLock, mpsc},
@@ -19,28 +19,30 @@ use std::{
 };
 
 use actix_rt::{Arbiter, System};
-use quorate_clerk::{Clerk, Config as ClerkConfig, Layout, Message as ToClerk, Servers};
+use quorate_clerk::{
+    Administered, Clerk, Config as ClerkConfig, Layout, Message as ToClerk, Outcome, Servers,
+};
 use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent};
-use quorate_dashboard::Sources;
+use quorate_dashboard::{GroupStatus, NodeStatus, Sources};
 use quorate_gateway::{
     Config as GatewayConfig, Counts, Gateway, GroupStanding, Member as ClientMember,
     Message as ToGateway, NodeInfo, Redirect as GatewayRedirect, Standing,
 };
-use quorate_kvserver::Machine;
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
     JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, read_atomic,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
-use quorate_rsm::{Message as ToRsm, Status};
+use quorate_shardmaster::{Command, Configuration, Reply};
 use quorate_stage::{Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
 use rand::{TryRngCore, rngs::OsRng};
 use tokio::sync::oneshot;
 
 use crate::{
     config::{NodeConfig, Reads, Redirect, Sharding},
-    engine::{GroupConfig, Ports},
-    group::{Directories, Ground as GroupGround, Group, KvGroup, kv_group},
+    engine::GroupConfig,
+    group::{Directories, Ground as GroupsGround},
+    replicas::Replicas,
 };
 
 /// Exit code of a node that cannot go on: see what it said last.
@@ -53,8 +55,10 @@ const DIRECTORY_TRIES: u32 = 40;
 const DIRECTORY_PAUSE: Duration = Duration::from_millis(50);
 /// How long clients get their last answers when the node stops.
 const GOODBYE: Duration = Duration::from_millis(50);
-/// The one group of this version.
+/// The one group of a store that is not divided.
 const GROUP: GroupId = GroupId(1);
+/// The shardmaster's.
+const MASTERS: GroupId = GroupId(0);
 
 /// A node that runs.
 #[derive(Clone, Debug)]
@@ -228,7 +232,7 @@ fn journal(
     let seed = random()?;
     let segment_bytes = (ground.config.log_bytes_max / 2).clamp(4096, SEGMENT_BYTES);
     let options = JournalOptions { segment_bytes, zero_fill: true, seed };
-    let dir = ground.dir.journal(GROUP.0);
+    let dir = ground.config.dir.clone();
     on_thread(move || {
         let place = seat::<JournalActor>(&node, Name::of_node(node.id(), RoleName::Journal));
         let mailbox = place.mailbox();
@@ -236,7 +240,7 @@ fn journal(
         place.take(move |_| {
             let again = std::mem::replace(&mut restarted, true);
             let dir = dir.clone();
-            let dir_of = move |_: GroupId| dir.clone();
+            let dir_of = move |group: GroupId| DataDir::journal_in(&dir, group.0);
             JournalActor::new(disk.clone(), dir_of, options, owners.clone(), again)
         });
         mailbox
@@ -257,10 +261,9 @@ fn cluster(
     ground: &Ground,
     node: &Node,
     links: &Links,
-    group: &Group<Machine>,
-    ports: Ports,
+    replicas: &Replicas,
     files: &Mailbox<FilesMessage>,
-    gateway: (&Mailbox<ToGateway>, &Reachable),
+    (clerk, gateway, reachable): (&Mailbox<ToClerk>, &Mailbox<ToGateway>, &Reachable),
 ) -> Result<(), String> {
     let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
     let save_pins = Outlet::from_fn(move |from, members: Vec<Member>| {
@@ -275,19 +278,21 @@ fn cluster(
         let writer = Writer::of(bytes);
         files.send(from, FilesMessage::Save { path: path.clone(), id: 0, writer, reply });
     });
-    let links_of_engine = group.links.clone();
-    let (gateway, reachable) = (gateway.0.clone(), gateway.1.clone());
+    let links_of_engines = replicas.links();
+    let (gateway, reachable) = (gateway.clone(), reachable.clone());
     let peer_events = Outlet::from_fn(move |from, event| {
         let (node, up) = match event {
             PeerEvent::Up(node) => (node, true),
             PeerEvent::Down(node) => (node, false),
         };
-        links_of_engine.send(from, (node, up));
+        links_of_engines.send(from, (node, up));
         reachable.set(node, up);
         gateway.send(from, ToGateway::Peer(node, up));
     });
     let others = ground.config.nodes.iter();
     let peers = others.map(|peer| (NodeId(peer.node), peer.peer.clone())).collect();
+    let mut ports = replicas.ports();
+    ports.insert(clerk.name(), clerk.port());
     let handle = quorate_cluster::spawn(
         node,
         ClusterConfig {
@@ -349,34 +354,90 @@ fn groups(sharding: Option<&Sharding>) -> BTreeMap<GroupId, Vec<NodeId>> {
     groups.map(|spec| (GroupId(spec.group), nodes(&spec.nodes))).collect()
 }
 
-/// Asks the rsm where it stands, on behalf of the gateway.
-fn look(rsm: &Mailbox<ToRsm<Machine>>, gateway: &Mailbox<ToGateway>) -> Outlet<()> {
-    let (rsm, gateway) = (rsm.clone(), gateway.clone());
+/// The newest configuration that this node's clerk has heard of: a gateway that starts anew asks for it.
+#[derive(Clone, Default)]
+struct Newest(Arc<Mutex<Option<Arc<Configuration>>>>);
+
+impl Newest {
+    fn set(&self, configuration: Arc<Configuration>) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(configuration);
+    }
+
+    fn get(&self) -> Option<Arc<Configuration>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+/// Asks the replicas where they stand, on behalf of the gateway.
+fn look(
+    replicas: &Replicas,
+    newest: &Newest,
+    gateway: &Mailbox<ToGateway>,
+    me: Name,
+) -> Outlet<()> {
+    let (ask, gateway, newest) = (replicas.ask(me), gateway.clone(), newest.clone());
     Outlet::from_fn(move |from, ()| {
+        if let Some(configuration) = newest.get() {
+            gateway.send(from, ToGateway::Configured(configuration));
+        }
         let gateway = gateway.clone();
-        let reply = Outlet::from_fn(move |from, status: Status| {
-            let (keys, bytes) = status.size;
-            let leader = status.leader.map(NodeId);
-            let standing = GroupStanding { leader, keys, bytes, ready: status.ready };
-            let groups = [(GROUP, standing)].into();
+        let reply = Outlet::from_fn(move |from, groups: Vec<GroupStatus>| {
+            let standing = |group: GroupStatus| {
+                let (keys, bytes) = group.status.size;
+                let (leader, ready) = (group.status.leader.map(NodeId), group.status.ready);
+                (GroupId(group.group), GroupStanding { leader, keys, bytes, ready })
+            };
+            // The shardmaster's group has no keys.
+            let stores = groups.into_iter().filter(|group| group.group != MASTERS.0);
+            let groups = stores.map(standing).collect();
             gateway.send(from, ToGateway::Standing(Standing { groups }));
         });
-        rsm.send(from, ToRsm::AskStatus(reply));
+        ask.send(from, reply);
     })
 }
 
-async fn status(rsm: &Mailbox<ToRsm<Machine>>, me: Name) -> Option<Status> {
+/// Asks an actor something and waits for the answer; `None` if it crashes over the question.
+async fn ask<A: Send + 'static>(question: impl FnOnce(Outlet<A>)) -> Option<A> {
     let (tell, told) = oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
-    let reply = Outlet::from_fn(move |_, status| {
+    let tell = Mutex::new(Some(tell));
+    question(Outlet::from_fn(move |_, answer| {
         let tell = tell.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(tell) = tell {
             // Whoever has stopped waiting does not need it.
-            let _ = tell.send(status);
+            let _ = tell.send(answer);
         }
-    });
-    rsm.send(me, ToRsm::AskStatus(reply));
+    }));
     told.await.ok()
+}
+
+/// How long to wait before something is tried again that the cluster could not do.
+const FORM_PAUSE: Duration = Duration::from_millis(200);
+
+/// Makes sure that the shards are agreed on, and that somebody has them: all groups, if no group ever
+/// has. Every node does so when it starts, and what comes second changes nothing.
+async fn form(clerk: Mailbox<ToClerk>, sharding: Sharding, me: Name) {
+    let call = async |command: Command| {
+        let calls = vec![(0, command)];
+        let asked = |reply| clerk.send(me, ToClerk::Administer { calls, reply });
+        let outcomes: Administered = ask(asked).await?;
+        match outcomes.into_iter().next() {
+            Some((_, Outcome::Done(reply))) => Some(reply),
+            _ => None,
+        }
+    };
+    let groups = groups(Some(&sharding));
+    loop {
+        match call(Command::Query { number: None }).await {
+            Some(Reply::Configuration(newest)) if newest.number > 0 => return,
+            Some(Reply::Configuration(newest)) if newest.shards() == 0 => {
+                call(Command::Form { shards: sharding.shards }).await;
+            }
+            Some(Reply::Configuration(_)) => {
+                call(Command::Join { groups: groups.clone() }).await;
+            }
+            _ => tokio::time::sleep(FORM_PAUSE).await,
+        }
+    }
 }
 
 async fn serve(
@@ -392,6 +453,7 @@ async fn serve(
         exit(EXIT_FATAL);
     };
     let node = Node::new(me, wall_ms(), random()?, Limits::default(), on_fatal, None);
+    let name = Name::of_node(me, RoleName::Outside);
     let owners = Owners::default();
     let journal = journal(&ground, &node, owners.clone())?;
     let files = files(&ground, &node)?;
@@ -401,32 +463,47 @@ async fn serve(
     let (clerk, gateway) = (clerk_seat.mailbox(), gateway_seat.mailbox());
     let links = Links::default();
     let transport: Arc<dyn Transport> = Arc::new(links.clone());
-    let group_config = group_config(&ground, ground.dir.checkpoint(GROUP.0));
     let directories = Directories::new(me, &transport);
-    let group_ground = GroupGround {
-        node: &node,
-        transport: &transport,
-        journal: &journal,
-        files: &files,
-        clerk: Some(&clerk),
-        directories: &directories,
+    let groups_ground = GroupsGround {
+        node: node.clone(),
+        transport,
+        journal,
+        files: files.clone(),
+        clerk: Some(clerk.clone()),
+        directories: directories.clone(),
     };
-    let KvGroup { group, server, .. } = kv_group(group_ground, &group_config);
+    let (stores, master) = group_configs(&ground);
+    let threads = ground.config.group_threads;
+    let replicas = Replicas::start(&groups_ground, stores, master.as_ref(), threads)?;
 
+    let newest = Newest::default();
     let clerk_config = ClerkConfig {
         retry: Duration::from_millis(500),
         deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
         under_way_max: 8192,
         sessions: true,
     };
-    let (users, servers) = (gateway.clone(), directories.servers.clone());
+    let users = gateway.clone();
     let started = Outlet::from_fn(move |from, ()| users.send(from, ToGateway::ClerkStarted));
+    let (users, known) = (gateway.clone(), newest.clone());
+    let configured = Outlet::from_fn(move |from, configuration: Arc<Configuration>| {
+        known.set(configuration.clone());
+        users.send(from, ToGateway::Configured(configuration));
+    });
+    let masters: Vec<NodeId> = masters(&ground.config);
     clerk_seat.take(move |stage| {
+        let layout = match masters.is_empty() {
+            true => Layout::Whole { group: GROUP, nodes: vec![me] },
+            false => {
+                let (nodes, masters) = (masters.clone(), directories.masters.clone());
+                Layout::Sharded { nodes, masters }
+            }
+        };
         let servers = Servers {
-            layout: Layout::Whole { group: GROUP, nodes: vec![me] },
-            servers: servers.clone(),
+            layout,
+            servers: directories.servers.clone(),
             started: Some(started.clone()),
-            configured: None,
+            configured: Some(configured.clone()),
         };
         Clerk::new(clerk_config, servers, stage)
     });
@@ -440,20 +517,22 @@ async fn serve(
         },
         groups: groups(ground.config.sharding.as_ref()),
         clients_max: ground.config.clients_max,
-        look: look(&group.rsm, &gateway),
+        look: look(&replicas, &newest, &gateway, name),
         counts: Rc::new(Counts::default()),
     });
     let reachable = Reachable::default();
     let known = reachable.clone();
     gateway_seat.take(move |_| Gateway::new(gateway_config.clone(), &known.all()));
-    let mut ports = group.ports.clone();
-    ports.insert(server.name(), server.port());
-    cluster(&ground, &node, &links, &group, ports, &files, (&gateway, &reachable))?;
+    cluster(&ground, &node, &links, &replicas, &files, (&clerk, &gateway, &reachable))?;
 
-    let http = dashboard(&ground, &node, &links, owners, &group.rsm)?;
-    let name = Name::of_node(me, RoleName::Outside);
-    while !status(&group.rsm, name).await.is_some_and(|status| status.ready) {
+    let http = dashboard(&ground, &node, &links, owners, &replicas)?;
+    let standing = replicas.ask(name);
+    let ready = |groups: Vec<GroupStatus>| groups.iter().all(|group| group.status.ready);
+    while !ask(|reply| standing.send(name, reply)).await.is_some_and(ready) {
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if let Some(sharding) = &ground.config.sharding {
+        actix_rt::spawn(form(clerk.clone(), sharding.clone(), name));
     }
     on_ready(Ready {
         node: me.0,
@@ -465,19 +544,41 @@ async fn serve(
     wait_for_end(stop).await?;
     gateway.send(name, ToGateway::Stop);
     clerk.send(name, ToClerk::Stop);
-    group.rsm.send(name, ToRsm::Stop);
+    replicas.stop(name);
     tokio::time::sleep(GOODBYE).await;
     http.stop();
     Ok(())
 }
 
-fn group_config(ground: &Ground, checkpoints: PathBuf) -> GroupConfig {
-    let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
-    let engine = ground.config.engine;
-    let mut config = GroupConfig::new(engine, GROUP, ground.me, nodes, checkpoints, false);
-    config.rsm.log_bytes_max = ground.config.log_bytes_max;
-    config.rsm.reads_in_log = ground.config.reads == Reads::Log;
-    config
+/// The nodes that the shardmaster has replicas on; none where the store is not divided.
+fn masters(config: &NodeConfig) -> Vec<NodeId> {
+    let nodes = config.sharding.iter().flat_map(|sharding| &sharding.shardmaster);
+    nodes.copied().map(NodeId).collect()
+}
+
+/// The replicas that this node has: of groups that may serve shards, and of the shardmaster.
+fn group_configs(ground: &Ground) -> (Vec<GroupConfig>, Option<GroupConfig>) {
+    let config = |group: GroupId, nodes: Vec<NodeId>| {
+        let (engine, checkpoints) = (ground.config.engine, ground.dir.checkpoint(group.0));
+        let mut config = GroupConfig::new(engine, group, ground.me, nodes, checkpoints, false);
+        config.rsm.log_bytes_max = ground.config.log_bytes_max;
+        config.rsm.reads_in_log = ground.config.reads == Reads::Log;
+        config
+    };
+    let masters = masters(&ground.config);
+    if masters.is_empty() {
+        let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
+        return (vec![config(GROUP, nodes)], None);
+    }
+    let me = ground.me.node;
+    let own = groups(ground.config.sharding.as_ref()).into_iter();
+    let own = own.filter(|(_, nodes)| nodes.contains(&me)).map(|(group, nodes)| {
+        let mut config = config(group, nodes);
+        config.mover.masters = masters.clone();
+        config
+    });
+    let master = masters.contains(&me).then(|| config(MASTERS, masters.clone()));
+    (own.collect(), master)
 }
 
 fn dashboard(
@@ -485,16 +586,21 @@ fn dashboard(
     node: &Node,
     links: &Links,
     owners: Owners,
-    rsm: &Mailbox<ToRsm<Machine>>,
+    replicas: &Replicas,
 ) -> Result<quorate_dashboard::Handle, String> {
-    let (rsm, saver) = (rsm.clone(), rsm.clone());
     let name = Name::of_node(node.id(), RoleName::Outside);
+    let ask = replicas.ask(name);
     let sources = Sources {
         node: node.clone(),
         cluster: links.0.get().cloned(),
         journal: owners,
-        ask_status: Outlet::from_fn(move |_, reply| rsm.send(name, ToRsm::AskStatus(reply))),
-        take_checkpoint: Outlet::from_fn(move |_, ()| saver.send(name, ToRsm::TakeCheckpoint)),
+        ask_status: Outlet::from_fn(move |from, reply: Outlet<NodeStatus>| {
+            let reply = Outlet::from_fn(move |from, groups| {
+                reply.send(from, NodeStatus::of(groups));
+            });
+            ask.send(from, reply);
+        }),
+        take_checkpoint: replicas.take_checkpoint(name),
         faults: Faults::none(),
         faults_allowed: ground.config.faults,
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -126,7 +126,12 @@ impl DataDir {
 
     /// The directory of the journal of `group`.
     pub fn journal(&self, group: u32) -> PathBuf {
-        self.group(group).join("journal")
+        DataDir::journal_in(&self.path, group)
+    }
+
+    /// The same, of the directory at a path.
+    pub fn journal_in(path: &Path, group: u32) -> PathBuf {
+        path.join("groups").join(format!("g{group}")).join("journal")
     }
 
     /// The directory of the checkpoints of `group`.

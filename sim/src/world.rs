@@ -561,23 +561,17 @@ impl World {
         } else {
             let files = self.files(&stage, &mut aborts);
             let directories = Directories::new(node, &transport);
-            let ground = Ground {
-                node: &stage,
-                transport: &transport,
-                journal: &journal,
-                files: &files,
-                clerk: None,
-                directories: &directories,
-            };
+            let ground =
+                Ground { node: stage.clone(), transport, journal, files, clerk: None, directories };
             for group in self.groups_on(node) {
                 let config = self.config_of(node, group);
                 if group == MASTERS {
-                    let (made, _) = quorate_node::master_group(ground, &config);
+                    let (made, _) = quorate_node::master_group(&ground, &config);
                     aborts.extend(made.aborts.iter().cloned());
                     ports.extend(made.ports.clone());
                     master = Some(made);
                 } else {
-                    let made = quorate_node::kv_group(ground, &config);
+                    let made = quorate_node::kv_group(&ground, &config);
                     aborts.extend(made.group.aborts.iter().cloned());
                     ports.extend(made.group.ports.clone());
                     groups.insert(group, made);

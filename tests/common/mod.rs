@@ -107,6 +107,7 @@ impl Cluster {
             log_bytes_max: 256 * 1024,
             clients_max: 1000,
             request_deadline_ms: 10_000,
+            group_threads: 0,
             redirect: Redirect::Never,
             nodes: peers.clone(),
             sharding: None,

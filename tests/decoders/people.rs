@@ -28,6 +28,7 @@ pub(super) fn configurations() -> Target {
         log_bytes_max: 1 << 20,
         clients_max: 100,
         request_deadline_ms: 1000,
+        group_threads: 2,
         redirect: Redirect::Always,
         nodes: (1..=3).map(peer).collect(),
         sharding: Some(Sharding {

@@ -52,4 +52,4 @@ pub use server::{
     BODY_BYTES_MAX, BODY_TIMEOUT, CONNECTIONS_MAX, HEADERS_BYTES_MAX, Handle, KEEP_ALIVE,
     REQUEST_TIMEOUT, Sources, TARGET_BYTES_MAX, serve, spawn_thread,
 };
-pub use status::STATUS_TIMEOUT;
+pub use status::{GroupStatus, MovingShard, NodeStatus, STATUS_TIMEOUT, Shards};

@@ -25,7 +25,7 @@ use crate::{
     answer::{Refusal, json},
     metrics::{self, Scrape},
     server::{BODY_BYTES_MAX, BODY_TIMEOUT, HEADERS_BYTES_MAX, Sources, TARGET_BYTES_MAX},
-    status::{Asker, NoStatus},
+    status::{Asker, NoStatus, NodeStatus},
 };
 
 const ENDPOINTS: [&str; 12] = [
@@ -151,8 +151,10 @@ async fn actor(request: HttpRequest, inside: Here) -> Answer {
 /// Whoever only looks is told where the last one stands.
 async fn checkpointed(inside: Here) -> Answer {
     match inside.asker.status().await {
-        Ok(Status { checkpointed, taken, applied, .. }) => Ok(HttpResponse::Ok()
-            .json(json!({ "checkpointed": checkpointed, "taken": taken, "applied": applied }))),
+        Ok(NodeStatus { whole: Status { checkpointed, taken, applied, .. }, .. }) => {
+            Ok(HttpResponse::Ok()
+                .json(json!({ "checkpointed": checkpointed, "taken": taken, "applied": applied })))
+        }
         Err(error) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
     }
 }
@@ -197,15 +199,15 @@ async fn crash(request: HttpRequest, inside: Here) -> Answer {
 
 /// A status, and whose.
 #[derive(Serialize)]
-struct NodeStatus {
+struct Named {
     node: NodeId,
     #[serde(flatten)]
-    status: Status,
+    status: NodeStatus,
 }
 
 async fn status(inside: Here) -> Answer {
     let status = inside.status().await?;
-    Ok(json(NodeStatus { node: inside.sources.node.id(), status }))
+    Ok(json(Named { node: inside.sources.node.id(), status }))
 }
 
 async fn faults(inside: Here) -> HttpResponse {
@@ -263,7 +265,7 @@ fn known_nodes(read: &[u8], cluster: &ClusterHandle) -> Result<(), String> {
 }
 
 async fn metrics(inside: Here) -> Answer {
-    let rsm = inside.asker.status().await.ok();
+    let rsm = inside.asker.status().await.ok().map(|status| status.whole);
     let sources = &inside.sources;
     let scrape = Scrape {
         node: sources.node.id(),
@@ -288,7 +290,7 @@ async fn healthz(inside: Here) -> HttpResponse {
 }
 
 async fn readyz(inside: Here) -> Answer {
-    let status = inside.status().await?;
+    let status = inside.status().await?.whole;
     let unready = |text: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
     readiness(&status).map_err(unready)?;
     Ok(json(json!({ "ready": true, "node": inside.sources.node.id(), "leader": status.leader })))
@@ -335,7 +337,7 @@ impl Inside {
         self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    async fn status(&self) -> Result<Status, Refusal> {
+    async fn status(&self) -> Result<NodeStatus, Refusal> {
         self.asker.status().await.map_err(|why| self.no_status(why))
     }
 

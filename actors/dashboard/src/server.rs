@@ -16,10 +16,10 @@ use actix_web::{
 };
 use quorate_cluster::{ClusterHandle, Faults};
 use quorate_persistence::Owners;
-use quorate_rsm::Status;
 use quorate_stage::{Node, Outlet};
 
 use crate::routes::{self, Inside};
+use crate::status::NodeStatus;
 
 /// So many connections may be open at one time; more wait until one ends.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -50,9 +50,9 @@ pub struct Sources {
     pub cluster: Option<ClusterHandle>,
     /// What its journal counts.
     pub journal: Owners,
-    /// Asks the rsm where it stands. A question may be dropped; then it counts as lost.
-    pub ask_status: Outlet<Outlet<Status>>,
-    /// Has the rsm make a checkpoint.
+    /// Asks the replicas where they stand. A question may be dropped; then it counts as lost.
+    pub ask_status: Outlet<Outlet<NodeStatus>>,
+    /// Has each of them make a checkpoint.
     pub take_checkpoint: Outlet<()>,
     /// The faults that hold at the start, as the cluster actor was told.
     pub faults: Faults,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use quorate_cluster::{Bounds, ClusterHandle, Config, Faults, spawn};
-use quorate_dashboard::{Handle, Sources, spawn_thread};
+use quorate_dashboard::{GroupStatus, Handle, NodeStatus, Sources, spawn_thread};
 use quorate_persistence::Owners;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_rsm::Status;
@@ -144,7 +144,13 @@ pub(crate) fn build(plan: Plan) -> Scene {
         node: node.clone(),
         cluster: cluster.clone(),
         journal: Owners::default(),
-        ask_status: Outlet::from_fn(move |from, reply| asked.send(from, Told::AskStatus(reply))),
+        ask_status: Outlet::from_fn(move |from, reply: Outlet<NodeStatus>| {
+            let reply = Outlet::from_fn(move |from, status: Status| {
+                let whole = GroupStatus { group: 1, status, shards: None };
+                reply.send(from, NodeStatus::of(vec![whole]));
+            });
+            asked.send(from, Told::AskStatus(reply));
+        }),
         take_checkpoint: Outlet::from_fn(move |from, ()| told.send(from, Told::TakeCheckpoint)),
         faults: Faults::none(),
         faults_allowed: plan.faults_allowed,
