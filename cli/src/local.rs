@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args as ClapArgs};
 use quorate_gateway::resp::Value;
-use quorate_node::config::Engine;
+use quorate_node::config::{Engine, Redirect};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -42,6 +42,20 @@ pub(crate) struct Args {
     /// How many nodes [default: 3, or as many as DIR has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: Option<u16>,
+    /// Divide the store: so many groups of up to three replicas, spread over the nodes [default: one
+    /// undivided group, or as DIR has it]
+    #[arg(long, value_name = "G", value_parser = clap::value_parser!(u16).range(1..=64))]
+    groups: Option<u16>,
+    /// Divide the store into so many shards [default with --groups: 1024]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(1..=16384))]
+    shards: Option<u16>,
+    /// What clients are told whose key another node leads: never (nothing, the node forwards) or always
+    /// (MOVED, as Redis Cluster does)
+    #[arg(long, value_name = "WHEN", value_parser = redirect, default_value = "never")]
+    redirect: Redirect,
+    /// Threads of each node that carry its groups; 0: one thread for everything
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    group_threads: usize,
     /// What agrees on the log: paxos or raft [default: paxos, or what DIR has]
     #[arg(long)]
     engine: Option<Engine>,
@@ -70,6 +84,14 @@ pub(crate) struct Args {
     json: bool,
 }
 
+fn redirect(text: &str) -> Result<Redirect, String> {
+    match text {
+        "never" => Ok(Redirect::Never),
+        "always" => Ok(Redirect::Always),
+        _ => Err("there are never and always".into()),
+    }
+}
+
 /// Runs `quorate local`.
 pub(crate) fn run(args: Args) -> Done {
     let json = args.json;
@@ -95,11 +117,22 @@ enum End {
 async fn serve(args: Args) -> Done {
     let mut signals = Signals::new().map_err(refused)?;
     let program = std::env::current_exe().map_err(|error| refused(error.to_string()))?;
-    let wish = Wish { dir: args.dir.clone(), nodes: args.nodes, engine: args.engine };
+    let wish = Wish {
+        dir: args.dir.clone(),
+        nodes: args.nodes,
+        engine: args.engine,
+        groups: args.groups,
+        shards: args.shards,
+    };
     let mut home = Home::open(wish).map_err(Failure::usage)?;
     let screen =
         Screen { json: args.json, colours: output::colours(), program: how_called(&program) };
-    let common = Common { faults: args.faults, log_bytes_max: args.log_bytes_max };
+    let common = Common {
+        faults: args.faults,
+        log_bytes_max: args.log_bytes_max,
+        redirect: args.redirect,
+        group_threads: args.group_threads,
+    };
     if args.keep {
         home.keep();
     }

@@ -13,6 +13,7 @@ mod local;
 mod node;
 mod output;
 mod resp;
+mod shards;
 mod sim;
 mod status;
 
@@ -58,6 +59,9 @@ enum Command {
     /// Show how the nodes stand
     #[command(after_help = exit::HELP)]
     Status(status::Args),
+    /// See and change which group serves which shard
+    #[command(after_help = exit::HELP)]
+    Shards(shards::Args),
     /// Make an actor of a node panic; it restarts from what is durable
     #[command(after_help = exit::HELP)]
     Crash(crash::Args),
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Command::Delete(args) => kv::delete(args),
         Command::Cas(args) => kv::cas(args),
         Command::Status(args) => status::run(args),
+        Command::Shards(args) => shards::run(args),
         Command::Crash(args) => crash::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),

@@ -1,8 +1,10 @@
 //! `quorate status`: how each node stands, as its debug endpoints tell it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
+use quorate_dashboard::GroupStatus;
 use quorate_gateway::resp::Value;
 use quorate_node::config::NodeConfig;
 use serde::Deserialize;
@@ -34,9 +36,9 @@ pub(crate) struct Args {
 }
 
 /// What GET /debug/status answers. Fields that are not known here are left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Status {
-    node: u32,
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) node: u32,
     leader: Option<u32>,
     #[serde(default)]
     applied: u64,
@@ -48,6 +50,8 @@ struct Status {
     waiting: u64,
     #[serde(default)]
     ready: bool,
+    #[serde(default)]
+    pub(crate) groups: Vec<GroupStatus>,
 }
 
 /// One node, as far as is known.
@@ -93,7 +97,7 @@ pub(crate) fn run(args: Args) -> Done {
 }
 
 /// The debug URLs of the nodes below a local cluster's directory.
-fn debug_urls(dir: &Path) -> Result<Vec<String>, String> {
+pub(crate) fn debug_urls(dir: &Path) -> Result<Vec<String>, String> {
     let mut urls = Vec::new();
     for node in 1.. {
         let file = dir.join(format!("n{node}")).join("node.toml");
@@ -109,7 +113,7 @@ fn debug_urls(dir: &Path) -> Result<Vec<String>, String> {
     Ok(urls)
 }
 
-fn ask(url: &str) -> Result<Status, String> {
+pub(crate) fn ask(url: &str) -> Result<Status, String> {
     let answer = http::request("GET", url, "/debug/status")?;
     match answer.status {
         200 => serde_json::from_str(&answer.body)
@@ -131,10 +135,45 @@ fn show(rows: &[Row]) -> String {
     let head = ["node", "state", "leader", "applied", "checkpoint", "commands", "waiting", "at"];
     let cells: Vec<Vec<String>> = rows.iter().map(Row::to_cells).collect();
     let mut text = output::table(&head, &cells);
+    let groups = groups(rows);
+    if groups.len() > 1 {
+        let head = ["group", "leader", "shards", "keys", "bytes", "lag", "configuration", "moving"];
+        text += &format!("\n{}", output::table(&head, &groups));
+    }
     for trouble in rows.iter().filter_map(|row| row.answer.as_ref().err()) {
         text += &format!("\n{trouble}");
     }
     text
+}
+
+/// One line for each group, out of what its replicas say.
+fn groups(rows: &[Row]) -> Vec<Vec<String>> {
+    let mut replicas: BTreeMap<u32, Vec<&GroupStatus>> = BTreeMap::new();
+    let nodes = rows.iter().filter_map(|row| row.answer.as_ref().ok()?.as_ref());
+    for group in nodes.flat_map(|status| &status.groups) {
+        replicas.entry(group.group).or_default().push(group);
+    }
+    let line = |(group, replicas): (u32, Vec<&GroupStatus>)| {
+        let applied = replicas.iter().map(|replica| replica.status.applied);
+        let (least, most) = (applied.clone().min(), applied.max());
+        let lag = most.unwrap_or_default() - least.unwrap_or_default();
+        let furthest = replicas.iter().max_by_key(|replica| replica.status.applied)?;
+        let leader = replicas.iter().find_map(|replica| replica.status.leader);
+        let (keys, bytes) = furthest.status.size;
+        let none = || "-".to_string();
+        let shards = furthest.shards.as_ref();
+        Some(vec![
+            if group == 0 { "shardmaster".into() } else { format!("g{group}") },
+            leader.map_or_else(none, |leader| leader.to_string()),
+            shards.map_or_else(none, |shards| shards.serving.to_string()),
+            if group == 0 { none() } else { keys.to_string() },
+            if group == 0 { none() } else { bytes.to_string() },
+            lag.to_string(),
+            shards.map_or_else(none, |shards| shards.configuration.to_string()),
+            shards.map_or_else(none, |shards| shards.moving.len().to_string()),
+        ])
+    };
+    replicas.into_iter().filter_map(line).collect()
 }
 
 impl Row {
@@ -167,6 +206,7 @@ impl Row {
                 "at": at, "up": true, "node": status.node, "leader": status.leader,
                 "applied": status.applied, "checkpointed": status.checkpointed,
                 "commands": status.commands, "waiting": status.waiting, "ready": status.ready,
+                "groups": status.groups,
             }),
             Ok(None) => json!({ "at": at, "up": true }),
             Err(text) => json!({ "at": at, "up": false, "error": text }),

@@ -99,6 +99,18 @@ impl ShardMaster {
         Ok(())
     }
 
+    fn rebalance(&mut self) -> Result<(), Refusal> {
+        if self.newest().groups.is_empty() {
+            return Err(Refusal::NoGroup);
+        }
+        let mut balanced = Configuration::clone(self.newest());
+        rebalance(&mut balanced);
+        if balanced != **self.newest() {
+            self.change(rebalance);
+        }
+        Ok(())
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Configuration)) {
         let mut next = Configuration::clone(self.newest());
         next.number += 1;
@@ -121,6 +133,7 @@ impl StateMachine for ShardMaster {
             Command::Join { groups } => self.join(groups),
             Command::Leave { groups, even_the_last } => self.leave(&groups, even_the_last),
             Command::Move { shard, group } => self.move_to(shard, group),
+            Command::Rebalance => self.rebalance(),
             Command::Query { .. } => return self.query(&command),
         };
         match done {

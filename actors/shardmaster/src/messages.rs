@@ -106,6 +106,8 @@ pub enum Command {
         /// Where to.
         group: GroupId,
     },
+    /// The shards are balanced anew, as after a Join: what was moved by hand is forgotten.
+    Rebalance,
     /// A configuration.
     Query {
         /// Which one; `None`, or one that is still to come: the newest.

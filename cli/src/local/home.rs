@@ -11,7 +11,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use quorate_node::config::{Engine, NodeConfig, Peer};
+use quorate_node::config::{Engine, GroupSpec, NodeConfig, Peer, Redirect, Sharding};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,25 @@ struct Identity {
     engine: Engine,
     /// Whether every node has had its directory once. From then on an empty one is a lost disk.
     formed: bool,
+    /// How the store is divided, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    divided: Option<Divided>,
 }
+
+/// How a local cluster's store is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Divided {
+    /// Groups of replicas.
+    pub(crate) groups: u16,
+    /// Shards.
+    pub(crate) shards: u16,
+}
+
+/// Shards of a divided store, if nothing is said: each is small enough to change hands in a blink.
+const SHARDS: u16 = 1024;
+/// Replicas of a group, if there are as many nodes.
+const REPLICAS: u16 = 3;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +64,9 @@ pub(crate) struct Wish {
     pub(crate) nodes: Option<u16>,
     /// What agrees on the log; what is there already, otherwise Paxos.
     pub(crate) engine: Option<Engine>,
+    /// How many groups, and shards; as it is there already, otherwise the store is not divided.
+    pub(crate) groups: Option<u16>,
+    pub(crate) shards: Option<u16>,
 }
 
 /// A local cluster's directory, held by this process.
@@ -63,6 +84,8 @@ pub(crate) struct Home {
 pub(crate) struct Common {
     pub(crate) faults: bool,
     pub(crate) log_bytes_max: Option<u64>,
+    pub(crate) redirect: Redirect,
+    pub(crate) group_threads: usize,
 }
 
 impl Home {
@@ -71,7 +94,7 @@ impl Home {
     /// # Errors
     /// Why not, and what to do; everything is as it was.
     pub(crate) fn open(wish: Wish) -> Result<Home, String> {
-        let (path, temporary) = match wish.dir {
+        let (path, temporary) = match wish.dir.clone() {
             Some(dir) => {
                 let made = fs::create_dir_all(&dir).and_then(|()| dir.canonicalize());
                 (made.map_err(|error| refused(&dir, &error))?, None)
@@ -90,12 +113,13 @@ impl Home {
         let found = read(&path)?;
         let is_new = found.is_none();
         let identity = match found {
-            Some(identity) => fits(&path, identity, wish.nodes, wish.engine)?,
+            Some(identity) => fits(&path, identity, &wish)?,
             None => Identity {
                 cluster_id: cluster_id()?,
                 nodes: wish.nodes.unwrap_or(3),
                 engine: wish.engine.unwrap_or_default(),
                 formed: false,
+                divided: divided(&wish),
             },
         };
         let home = Home { path, identity, is_new, temporary, _lock: lock };
@@ -118,6 +142,11 @@ impl Home {
     /// What agrees on the log.
     pub(crate) fn engine(&self) -> Engine {
         self.identity.engine
+    }
+
+    /// How the store is divided, if it is.
+    pub(crate) fn divided(&self) -> Option<Divided> {
+        self.identity.divided
     }
 
     /// Whether it was made by this `open`.
@@ -174,6 +203,9 @@ impl Home {
                 "listen_debug": on_loopback(ports.debug),
                 "faults": common.faults,
                 "nodes": nodes,
+                "redirect": common.redirect,
+                "group_threads": common.group_threads,
+                "sharding": self.sharding(),
             });
             if let Some(bytes) = common.log_bytes_max {
                 config["log_bytes_max"] = json!(bytes);
@@ -187,6 +219,19 @@ impl Home {
             write(&self.node_config(node), text.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Groups and the shardmaster by turns on the nodes, so that each node has as many replicas.
+    fn sharding(&self) -> Option<Sharding> {
+        let Divided { groups, shards } = self.identity.divided?;
+        let nodes = self.identity.nodes;
+        let place = |turn: u16| {
+            let replicas = 0..nodes.min(REPLICAS);
+            replicas.map(|replica| u32::from((turn + replica) % nodes) + 1).collect()
+        };
+        let group = |number: u16| GroupSpec { group: number.into(), nodes: place(number - 1) };
+        let groups = (1..=groups).map(group).collect();
+        Some(Sharding { shards, shardmaster: place(0), groups })
     }
 
     /// Every node has its directory now: an empty one is a lost disk from here on. Answers
@@ -253,28 +298,44 @@ fn lock(path: &Path) -> Result<File, String> {
 }
 
 /// Whether what is there is what was asked for.
-fn fits(
-    path: &Path,
-    found: Identity,
-    nodes: Option<u16>,
-    engine: Option<Engine>,
-) -> Result<Identity, String> {
+fn fits(path: &Path, found: Identity, wish: &Wish) -> Result<Identity, String> {
     let path = path.display();
-    if let Some(nodes) = nodes.filter(|&nodes| nodes != found.nodes) {
+    if let Some(nodes) = wish.nodes.filter(|&nodes| nodes != found.nodes) {
         let found = found.nodes;
         return Err(format!(
             "{path} holds a cluster of {found} nodes, not {nodes}: leave --nodes away, or choose \
              another --dir"
         ));
     }
-    if let Some(engine) = engine.filter(|&engine| engine != found.engine) {
+    if let Some(engine) = wish.engine.filter(|&engine| engine != found.engine) {
         let found = found.engine;
         return Err(format!(
             "{path} holds a cluster on {found}, not {engine}: leave --engine away, or choose \
              another --dir"
         ));
     }
+    let differs = divided(wish).is_some_and(|wanted| {
+        let (groups, shards) = found.divided.map_or((0, 0), |found| (found.groups, found.shards));
+        wanted.groups != groups || wish.shards.is_some_and(|wanted| wanted != shards)
+    });
+    if differs {
+        let is = match found.divided {
+            Some(found) => format!("{} shards and {} groups", found.shards, found.groups),
+            None => "no shards".into(),
+        };
+        return Err(format!(
+            "{path} holds a cluster with {is}: leave --groups and --shards away, or choose another \
+             --dir"
+        ));
+    }
     Ok(found)
+}
+
+/// How the store is to be divided, if anything is said of it.
+fn divided(wish: &Wish) -> Option<Divided> {
+    let Wish { groups, shards, .. } = *wish;
+    (groups.is_some() || shards.is_some())
+        .then(|| Divided { groups: groups.unwrap_or(1), shards: shards.unwrap_or(SHARDS) })
 }
 
 fn cluster_id() -> Result<String, String> {
@@ -310,7 +371,12 @@ mod tests {
     #[test]
     fn what_is_there_is_resumed_with_new_addresses() {
         let dir = tempfile::tempdir().unwrap();
-        let common = Common { faults: true, log_bytes_max: Some(4096) };
+        let common = Common {
+            faults: true,
+            log_bytes_max: Some(4096),
+            redirect: Redirect::Never,
+            group_threads: 0,
+        };
         let mut home = Home::open(wish(dir.path())).unwrap();
         assert!(home.is_new() && !home.is_temporary());
         home.configure(&ports(), common).unwrap();
@@ -326,7 +392,7 @@ mod tests {
         assert!(!home.is_new());
         let mut moved = ports();
         moved[1].resp = 9999;
-        home.configure(&moved, Common { faults: false, log_bytes_max: None }).unwrap();
+        home.configure(&moved, Common { faults: false, log_bytes_max: None, ..common }).unwrap();
         let second = NodeConfig::read(&home.node_config(2)).unwrap();
         assert!(!second.initial && !second.faults);
         assert_eq!(second.cluster_id, first.cluster_id);
@@ -351,6 +417,23 @@ mod tests {
         assert_eq!(Home::open(wish(dir.path())).unwrap().nodes(), 5);
         let error = Home::open(Wish { nodes: Some(3), ..wish(dir.path()) }).err().unwrap();
         assert!(error.contains("holds a cluster of 5 nodes"), "{error}");
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_groups_and_they_are_spread_over_the_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let divided = Wish { nodes: Some(5), groups: Some(4), ..wish(dir.path()) };
+        let sharding = Home::open(divided.clone()).unwrap().sharding().unwrap();
+        let nodes: Vec<&[u32]> = sharding.groups.iter().map(|group| &group.nodes[..]).collect();
+        assert_eq!(nodes, [[1, 2, 3], [2, 3, 4], [3, 4, 5], [4, 5, 1]]);
+        assert_eq!((sharding.shards, &sharding.shardmaster[..]), (SHARDS, &[1, 2, 3][..]));
+        drop(Home::open(wish(dir.path())).unwrap());
+        drop(Home::open(divided).unwrap());
+        for wrong in [(Some(3), None), (Some(4), Some(7)), (None, Some(SHARDS))] {
+            let (groups, shards) = wrong;
+            let error = Home::open(Wish { groups, shards, ..wish(dir.path()) }).err().unwrap();
+            assert!(error.contains("1024 shards and 4 groups"), "{error}");
+        }
     }
 
     #[test]

@@ -47,9 +47,10 @@ impl Screen {
     /// A cluster is about to run.
     pub(crate) fn starting(&self, home: &Home) {
         let (dir, nodes, engine) = (home.path(), home.nodes(), home.engine());
+        let divided = home.divided();
         let event = json!({
             "event": "starting", "dir": dir, "nodes": nodes, "engine": engine,
-            "new": home.is_new(), "temporary": home.is_temporary(),
+            "new": home.is_new(), "temporary": home.is_temporary(), "sharding": divided,
         });
         let how = match (home.is_temporary(), home.is_new()) {
             (true, _) => "a fresh temporary directory, removed at the end; --dir keeps one",
@@ -58,7 +59,12 @@ impl Screen {
         };
         let dir = dir.display();
         let word = if nodes == 1 { "node" } else { "nodes" };
-        self.tell(event, || format!("starting {nodes} {word} on {engine} in {dir} ({how})"));
+        let shards = divided.map_or(String::new(), |divided| {
+            format!(", {} groups for {} shards", divided.groups, divided.shards)
+        });
+        self.tell(event, || {
+            format!("starting {nodes} {word} on {engine}{shards} in {dir} ({how})")
+        });
     }
 
     /// Something a person should know.

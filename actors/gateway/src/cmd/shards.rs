@@ -29,6 +29,7 @@ const SUBCOMMANDS: &[Spec] = &[
         "shard group",
         "Gives a shard to a group, where it stays until the next JOIN or LEAVE",
     ),
+    sub("shards|rebalance", 2, rebalance).says("", "Gives each group an even share of the shards"),
     sub("shards|query", -2, query)
         .says("[number]", "Gives a configuration: the newest one, or that of a number"),
 ];
@@ -100,6 +101,10 @@ fn move_shard(call: &mut Call<'_>) -> Parsed {
         let shard = ShardId(number(call, 2, "shard")?);
         Ok(Command::Move { shard, group: group(call, 3)? })
     })
+}
+
+fn rebalance(call: &mut Call<'_>) -> Parsed {
+    administer(call, || Ok(Command::Rebalance))
 }
 
 fn query(call: &mut Call<'_>) -> Parsed {
