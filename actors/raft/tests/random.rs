@@ -63,7 +63,10 @@ impl Run {
             }
             6 => {
                 let (from, to) = (id, node(self.anybody()));
-                self.world.rules.cut.insert((from, to));
+                match self.world.below(2) {
+                    0 => self.world.rules.cut.insert((from, to)),
+                    _ => self.world.rules.deaf.insert(id),
+                };
             }
             7 => self.world.heal(),
             8 => {
