@@ -83,7 +83,8 @@
 //!   asked. What is forwarded to a leader in vain comes with the answers to its AppendEntries (Appeal), or
 //!   by way of another follower (PassOn). A leader answers a pre-vote of a follower in its own term with
 //!   the entries that it lacks as well: they have not come otherwise. No campaign is needed, nobody's term
-//!   moves, and where nothing starves no byte is said.
+//!   moves, and where nothing starves no byte is said. A learner asks for no votes, so a deaf one is fed by
+//!   nobody.
 //! - *A forwarded proposal may be committed twice*, if it was forwarded twice: whoever applies it knows
 //!   it by its identity.
 //!
