@@ -325,6 +325,7 @@ fn rules_and_messages_are_plain_code() {
             "actors/raft/src/follower.rs",
             "actors/raft/src/leader.rs",
             "actors/raft/src/log.rs",
+            "actors/raft/src/wishes.rs",
             "cluster/src/frame.rs",
             "cluster/src/handshake.rs",
             "cluster/src/faults.rs",

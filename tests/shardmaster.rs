@@ -10,7 +10,6 @@ use std::{
     sync::Arc,
 };
 
-use quorate_node::config::Engine;
 use quorate_protocol::{GroupId, NodeId};
 use quorate_shardmaster::{Command, Configuration, Refusal, Reply, ShardId, ShardMaster};
 use quorate_sim::{
@@ -32,13 +31,8 @@ struct Masters(Replicas<ShardMaster>);
 
 /// Runs a row with every engine and seed, on three servers.
 fn row(name: &str, test: impl AsyncFn(Masters)) {
-    row_on(&ENGINES, name, test);
-}
-
-/// The same with these engines.
-fn row_on(engines: &[Engine], name: &str, test: impl AsyncFn(Masters)) {
     for_each_seed(name, 2, |seed| {
-        for engine in engines.iter().copied() {
+        for engine in ENGINES {
             let options = Options { engine, log_bytes_max: LOG_BYTES_MAX, ..Options::servers(3) };
             run_machine_with(seed, options, ShardMaster::default, async |replicas| {
                 let masters = Masters(replicas);
@@ -284,11 +278,10 @@ fn sm_06_and_07_minimal_transfers_after_joins_and_leaves() {
     });
 }
 
-/// SM-08: Concurrent leave/join, failure: one server becomes deaf meanwhile. On Paxos only: a leader of
-/// Raft that is deaf, but hears answers, goes on leading, and what is forwarded to it is lost.
+/// SM-08: Concurrent leave/join, failure: one server becomes deaf meanwhile.
 #[test]
 fn sm_08_concurrent_leave_join_failure() {
-    row_on(&[Engine::Paxos], "SM-08", async |masters| {
+    row("SM-08", async |masters| {
         masters
             .at_once(1..=20, async |masters, g| {
                 let world = masters.0.world().clone();
@@ -309,11 +302,10 @@ fn sm_08_concurrent_leave_join_failure() {
     });
 }
 
-/// SM-09: Query() returns latest configuration, at a server that its peers cannot reach. On Paxos
-/// only, as the row before.
+/// SM-09: Query() returns latest configuration, at a server that its peers cannot reach.
 #[test]
 fn sm_09_query_returns_the_latest_configuration() {
-    row_on(&[Engine::Paxos], "SM-09", async |masters| {
+    row("SM-09", async |masters| {
         masters.0.world().net.set_deaf([N1]);
         masters.join_at(N2, &[1001]).await;
         let newest = masters.query_at(N1, None).await;

@@ -18,7 +18,9 @@ use quorate_protocol::{
     Configuration, GroupId, Incarnation, Member, Name, NodeId, Role,
     log::{Index, Position, Proposal, ProposalId},
 };
-use quorate_raft::{Entry, Match, Message as ToRaft, Payload, Place, Record as RaftRecord, Term};
+use quorate_raft::{
+    Appeal, Entry, Match, Message as ToRaft, Payload, Place, Record as RaftRecord, Term,
+};
 use quorate_rsm::{Outcome, Request};
 use quorate_stage::{Class, Parcel};
 use serde::{Serialize, de::DeserializeOwned};
@@ -220,6 +222,13 @@ pub(super) fn rafts() -> Target {
         conflict_term: Some(Term(2)),
         conflict_index: Place(3),
     };
+    let appeal = Appeal {
+        term: Term(4),
+        round: 9,
+        result: conflict,
+        wishes: vec![proposal(1)],
+        barrier: Some(proposal(4).id),
+    };
     messages(vec![
         ToRaft::RequestVote {
             term: Term(4),
@@ -243,6 +252,8 @@ pub(super) fn rafts() -> Target {
         ToRaft::TimeoutNow { term: Term(4) },
         ToRaft::Forward { wishes: vec![proposal(1)], barrier: Some(proposal(4).id) },
         ToRaft::Barrier { id: proposal(4).id, from: Index(7) },
+        ToRaft::Appeal(appeal.clone()),
+        ToRaft::PassOn { of: NodeId(3), appeal },
     ])
 }
 

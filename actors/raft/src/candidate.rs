@@ -1,5 +1,5 @@
 //! The candidate: first it asks whether a campaign could succeed (thesis, 9.6), then it campaigns
-//! (section 5.2).
+//! (section 5.2). And the voter, in whatever role it is.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use quorate_protocol::{
 use crate::{
     core::{Outbound, Peer, Role, Shared, Timer, to},
     leader::Leader,
-    messages::{Message, Term},
+    messages::{Message, Place, Term},
 };
 
 /// What belongs to a candidate alone.
@@ -71,9 +71,61 @@ impl Shared {
         let former = self.log.configuration_at(place.before()).0;
         newest.votes(self.me()) || (place > self.commit && former.votes(self.me()))
     }
+
+    /// Whether a log that ends so is at least as up to date as ours (section 5.4.1).
+    fn is_up_to_date(&self, last_log_term: Term, last_log_index: Place) -> bool {
+        (last_log_term, last_log_index) >= (self.log.last_term(), self.log.last())
+            || is_planted(Bug::LogsNotCompared)
+    }
 }
 
 impl Peer {
+    /// A campaign, or the question before it, has come: may it have our vote?
+    pub(crate) fn on_request_vote(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        (last_log_term, last_log_index): (Term, Place),
+        (pre_vote, transfer): (bool, bool),
+        out: &mut Out<Self>,
+    ) {
+        // Who has a leader lets nobody depose it (section 6, at its end; thesis, 4.2.3).
+        let content = match &self.role {
+            Role::Follower(follower) => follower.has_heard,
+            Role::Candidate(_) => false,
+            Role::Leader(_) => true,
+        };
+        let up_to_date = self.shared.is_up_to_date(last_log_term, last_log_index);
+        if pre_vote {
+            let granted = term > self.shared.term && !content && up_to_date;
+            let answer = if granted { term } else { self.shared.term };
+            out.send(to(from, Message::Vote { term: answer, pre_vote, granted }));
+            if let Role::Leader(leader) = &self.role
+                && term == self.shared.term.next()
+            {
+                leader.on_pre_vote(&self.shared, from, out);
+            }
+            return;
+        }
+        if term > self.shared.term {
+            if content && !transfer {
+                return;
+            }
+            self.follow(term, None, out);
+        }
+        let free = self.shared.voted_for.is_none_or(|node| node == from)
+            || is_planted(Bug::TwoVotesInATerm);
+        let granted = term == self.shared.term && free && up_to_date && from != self.shared.me();
+        if granted {
+            if self.shared.voted_for.is_none() {
+                self.shared.enter(term, Some(from), out);
+            }
+            self.arm_election(out);
+        }
+        let term = self.shared.term;
+        out.send(to(from, Message::Vote { term, pre_vote, granted }));
+    }
+
     /// Asks whether a campaign could succeed. Nothing is remembered, and nobody's term moves: a
     /// peer that was cut off does not disturb the others when it comes back.
     pub(crate) fn pre_campaign(&mut self, out: &mut Out<Self>) {

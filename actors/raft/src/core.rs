@@ -7,7 +7,7 @@ use std::{
 
 use quorate_protocol::{
     Configuration, Core, Name, NodeId, Out,
-    log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request},
+    log::{Chosen, Event, Index, Position, ProposalId, Request},
     planted::{Bug, is_planted},
 };
 use quorate_stage::{Durability, DurableCore, Outlet};
@@ -20,10 +20,9 @@ use crate::{
     messages::{
         Entry, Match, Message, Payload, Place, Reconfigured, Record, Standing, Status, Term,
     },
+    wishes::Wishes,
 };
 
-/// Bytes of wishes in one Forward, unless a single one is longer.
-const FORWARD_BYTES_MAX: usize = 1024 * 1024;
 /// Entries handed to the rsm in one message.
 const CHOSEN_ENTRIES_MAX: usize = 512;
 /// Bytes of what is kept besides the entries: term, vote, base.
@@ -151,21 +150,11 @@ pub(crate) struct Shared {
     pub(crate) commit: Place,
     /// The next index to hand over, once somebody has subscribed.
     next: Option<Index>,
-    /// What is wanted here and not seen committed.
-    pub(crate) wishes: BTreeMap<ProposalId, Proposal>,
-    /// Those that have not been forwarded to the present leader, or taken up by it.
-    pub(crate) fresh: Vec<ProposalId>,
-    pub(crate) barrier: Option<ProposalId>,
-    /// Whether the barrier has not been forwarded or asked for.
-    pub(crate) barrier_is_fresh: bool,
+    pub(crate) wishes: Wishes,
     /// Offers that were taken up here in the present term, and not committed.
     pub(crate) offers: BTreeSet<ProposalId>,
     /// Nodes whose link is known to be down.
     pub(crate) down: BTreeSet<NodeId>,
-    retry_armed: bool,
-    /// What was open when the retry timer was set: only that has waited long enough.
-    watched: BTreeSet<ProposalId>,
-    watched_barrier: Option<ProposalId>,
 }
 
 pub(crate) fn to(node: NodeId, message: Message) -> Outbound {
@@ -228,7 +217,7 @@ impl Shared {
         for place in self.commit.0 + 1..=place.0 {
             if let Some(Payload::Command(proposal)) = self.log.get(Place(place)).map(|e| &e.payload)
             {
-                self.wishes.remove(&proposal.id);
+                self.wishes.open.remove(&proposal.id);
                 self.offers.remove(&proposal.id);
             }
         }
@@ -267,76 +256,9 @@ impl Shared {
         self.next = Some(next);
     }
 
-    /// Everything that is wanted here is to be taken to the leader, whoever it is.
-    pub(crate) fn refresh(&mut self, out: &mut Out<Peer>) {
-        self.fresh = self.wishes.keys().copied().collect();
-        self.barrier_is_fresh = self.barrier.is_some();
-        if self.wants_something() {
-            out.want_drained();
-        }
-    }
-
-    fn wants_something(&self) -> bool {
-        !self.wishes.is_empty() || self.barrier.is_some()
-    }
-
-    /// Remembers what is open, to see later whether it still is.
-    fn arm_retry(&mut self, out: &mut Out<Peer>) {
-        if !self.retry_armed && self.wants_something() {
-            self.retry_armed = true;
-            self.watched = self.wishes.keys().copied().collect();
-            self.watched_barrier = self.barrier;
-            let after = self.config.timing.retry;
-            out.set_timer(Timer::Retry, after, after * 2);
-        }
-    }
-
-    /// Whoever leads needs no reminder.
-    pub(crate) fn stop_retry(&mut self, out: &mut Out<Peer>) {
-        self.retry_armed = false;
-        out.cancel_timer(Timer::Retry);
-    }
-
-    /// A barrier is answered.
-    pub(crate) fn settle_barrier(&mut self, id: ProposalId, from: Index, out: &mut Out<Peer>) {
-        if self.barrier.is_some_and(|open| open.life == id.life && open.seq <= id.seq) {
-            self.barrier = None;
-            self.barrier_is_fresh = false;
-        }
-        out.send_at_once(Outbound::Log(Event::Barrier { id, from }));
-    }
-
-    fn forward(
-        &self,
-        leader: NodeId,
-        ids: &[ProposalId],
-        mut barrier: Option<ProposalId>,
-        out: &mut Out<Peer>,
-    ) {
-        let (mut wishes, mut bytes) = (vec![], 0);
-        for wish in ids.iter().filter_map(|id| self.wishes.get(id)) {
-            bytes += wish.command.len();
-            if bytes > FORWARD_BYTES_MAX && !wishes.is_empty() {
-                let (wishes, barrier) = (std::mem::take(&mut wishes), barrier.take());
-                out.send_at_once(to(leader, Message::Forward { wishes, barrier }));
-                bytes = wish.command.len();
-            }
-            wishes.push(wish.clone());
-        }
-        if !wishes.is_empty() || barrier.is_some() {
-            out.send_at_once(to(leader, Message::Forward { wishes, barrier }));
-        }
-    }
-
     fn standing(&self) -> Record {
         let base = self.log.base().clone();
         Record::Standing { term: self.term, voted_for: self.voted_for, base }
-    }
-
-    /// Whether a log that ends so is at least as up to date as ours (section 5.4.1).
-    fn is_up_to_date(&self, last_log_term: Term, last_log_index: Place) -> bool {
-        (last_log_term, last_log_index) >= (self.log.last_term(), self.log.last())
-            || is_planted(Bug::LogsNotCompared)
     }
 }
 
@@ -404,15 +326,9 @@ impl Peer {
             log,
             commit,
             next: None,
-            wishes: BTreeMap::new(),
-            fresh: vec![],
-            barrier: None,
-            barrier_is_fresh: false,
+            wishes: Wishes::default(),
             offers: BTreeSet::new(),
             down: BTreeSet::new(),
-            retry_armed: false,
-            watched: BTreeSet::new(),
-            watched_barrier: None,
         };
         Ok(Peer { shared, role: Role::Follower(Follower::default()), leader_told: None })
     }
@@ -515,46 +431,7 @@ impl Peer {
         self.shared.refresh(out);
     }
 
-    fn on_request_vote(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        (last_log_term, last_log_index): (Term, Place),
-        (pre_vote, transfer): (bool, bool),
-        out: &mut Out<Self>,
-    ) {
-        // Who has a leader lets nobody depose it (section 6, at its end; thesis, 4.2.3).
-        let content = match &self.role {
-            Role::Follower(follower) => follower.has_heard,
-            Role::Candidate(_) => false,
-            Role::Leader(_) => true,
-        };
-        let up_to_date = self.shared.is_up_to_date(last_log_term, last_log_index);
-        if pre_vote {
-            let granted = term > self.shared.term && !content && up_to_date;
-            let term = if granted { term } else { self.shared.term };
-            return out.send(to(from, Message::Vote { term, pre_vote, granted }));
-        }
-        if term > self.shared.term {
-            if content && !transfer {
-                return;
-            }
-            self.follow(term, None, out);
-        }
-        let free = self.shared.voted_for.is_none_or(|node| node == from)
-            || is_planted(Bug::TwoVotesInATerm);
-        let granted = term == self.shared.term && free && up_to_date && from != self.shared.me();
-        if granted {
-            if self.shared.voted_for.is_none() {
-                self.shared.enter(term, Some(from), out);
-            }
-            self.arm_election(out);
-        }
-        let term = self.shared.term;
-        out.send(to(from, Message::Vote { term, pre_vote, granted }));
-    }
-
-    fn on_appended(
+    pub(crate) fn on_appended(
         &mut self,
         from: NodeId,
         term: Term,
@@ -575,9 +452,7 @@ impl Peer {
     fn on_log(&mut self, request: Request, out: &mut Out<Self>) {
         match request {
             Request::Propose(proposal) => {
-                let id = proposal.id;
-                if self.shared.wishes.insert(id, proposal).is_none() {
-                    self.shared.fresh.push(id);
+                if self.shared.wishes.add(proposal) {
                     out.want_drained();
                 }
             }
@@ -590,8 +465,8 @@ impl Peer {
                 out.send_at_once(Outbound::Log(Event::Offered { id, place }));
             }
             Request::ReadBarrier { id } => {
-                self.shared.barrier = Some(id);
-                self.shared.barrier_is_fresh = true;
+                self.shared.wishes.barrier = Some(id);
+                self.shared.wishes.barrier_is_fresh = true;
                 out.want_drained();
             }
             Request::Subscribe { from } => {
@@ -640,7 +515,7 @@ impl Peer {
         shared.next = shared.next.map(|next| next.max(saved.index.next()));
         out.persist(Record::Installed { base: saved });
         if let Role::Follower(follower) = &mut self.role {
-            follower.installed(&self.shared, place, out);
+            follower.installed(&mut self.shared, place, out);
         }
     }
 
@@ -657,20 +532,6 @@ impl Peer {
         if through > log.base_place() {
             log.compact(through);
             out.persist(self.shared.standing());
-        }
-    }
-
-    fn on_forward(
-        &mut self,
-        from: NodeId,
-        wishes: Vec<Proposal>,
-        barrier: Option<ProposalId>,
-        out: &mut Out<Self>,
-    ) {
-        // Who does not lead says nothing: whoever leads makes itself heard.
-        if let Role::Leader(leader) = &mut self.role {
-            leader.on_forward(&self.shared, from, wishes, barrier);
-            out.want_drained();
         }
     }
 
@@ -698,34 +559,6 @@ impl Peer {
                 out.want_drained();
             }
         }
-    }
-
-    /// Takes what is fresh to the leader.
-    fn pursue(&mut self, out: &mut Out<Self>) {
-        let Some(leader) = self.leader().filter(|node| !self.shared.down.contains(node)) else {
-            return;
-        };
-        let shared = &mut self.shared;
-        let barrier = shared.barrier.filter(|_| shared.barrier_is_fresh);
-        shared.barrier_is_fresh = false;
-        let fresh = std::mem::take(&mut shared.fresh);
-        shared.forward(leader, &fresh, barrier, out);
-    }
-
-    fn on_retry(&mut self, out: &mut Out<Self>) {
-        self.shared.retry_armed = false;
-        if self.leads() {
-            return;
-        }
-        let shared = &mut self.shared;
-        let old: Vec<ProposalId> =
-            shared.watched.iter().filter(|id| shared.wishes.contains_key(id)).copied().collect();
-        let barrier = shared.barrier.filter(|open| Some(*open) == shared.watched_barrier);
-        let leader = self.leader().filter(|node| !self.shared.down.contains(node));
-        if let Some(leader) = leader {
-            self.shared.forward(leader, &old, barrier, out);
-        }
-        self.shared.arm_retry(out);
     }
 
     /// Lets a leader go on, and lets it go if the group wants no leader of this node any more.
@@ -787,6 +620,8 @@ impl Core for Peer {
             }
             Message::TimeoutNow { term } => self.on_timeout_now(from, term, out),
             Message::Forward { wishes, barrier } => self.on_forward(from, wishes, barrier, out),
+            Message::Appeal(appeal) => self.on_appeal(from, appeal, out),
+            Message::PassOn { of, appeal } => self.on_pass_on(from, of, appeal, out),
             Message::Barrier { id, from } => self.shared.settle_barrier(id, from, out),
             Message::Log(request) => self.on_log(request, out),
             Message::Journal(_) => {}

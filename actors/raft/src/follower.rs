@@ -31,12 +31,11 @@ impl Follower {
 
     /// A snapshot has taken the place of the log through `place`: the leader, which waits for it,
     /// is told once that is durable.
-    pub(crate) fn installed(&mut self, shared: &Shared, place: Place, out: &mut Out<Peer>) {
+    pub(crate) fn installed(&mut self, shared: &mut Shared, place: Place, out: &mut Out<Peer>) {
         // What a snapshot covers is committed, so every leader has it (section 5.4).
         self.matched = place;
         if let Some(leader) = self.leader {
-            let (term, round, result) = (shared.term, self.round, Match::Through(place));
-            out.send(to(leader, Message::Appended { term, round, result }));
+            shared.answer(leader, self.round, Match::Through(place), out);
         }
     }
 }
@@ -108,8 +107,7 @@ impl Peer {
             }
             other => other,
         };
-        let term = self.shared.term;
-        out.send(to(from, Message::Appended { term, round, result }));
+        self.shared.answer(from, round, result, out);
     }
 
     pub(crate) fn on_install_snapshot(
@@ -132,8 +130,7 @@ impl Peer {
             out.send_at_once(Outbound::Log(Event::Behind { ask: from, index }));
             Match::Fetching
         };
-        let term = shared.term;
-        out.send(to(from, Message::Appended { term, round, result }));
+        shared.answer(from, round, result, out);
     }
 
     pub(crate) fn on_timeout_now(&mut self, from: NodeId, term: Term, out: &mut Out<Self>) {

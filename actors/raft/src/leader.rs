@@ -218,8 +218,8 @@ impl Leader {
 
     /// Puts what was forwarded, and what is wanted here, into the log: all of it in one record.
     pub(crate) fn take_up(&mut self, shared: &mut Shared, out: &mut Out<Peer>) {
-        if let Some(id) = shared.barrier.filter(|_| shared.barrier_is_fresh) {
-            shared.barrier_is_fresh = false;
+        if let Some(id) = shared.wishes.barrier.filter(|_| shared.wishes.barrier_is_fresh) {
+            shared.wishes.barrier_is_fresh = false;
             self.ask(shared.me(), id);
         }
         if self.transfer.is_some() {
@@ -230,14 +230,14 @@ impl Leader {
         let (me, mut place) = (shared.me(), shared.log.last());
         let room = shared.config.limits.uncommitted_max.saturating_sub(place.0 - shared.commit.0);
         let mut payloads = vec![];
-        let own = std::mem::take(&mut shared.fresh);
-        let own = own.into_iter().filter_map(|id| Some((me, shared.wishes.get(&id)?.clone())));
+        let own = std::mem::take(&mut shared.wishes.fresh);
+        let own = own.into_iter().filter_map(|id| Some((me, shared.wishes.open.get(&id)?.clone())));
         let own: Vec<(NodeId, Proposal)> = own.collect();
         for (from, proposal) in std::mem::take(&mut self.inbox).into_iter().chain(own) {
             if payloads.len() as u64 >= room {
                 // What is forwarded comes again; what is ours waits for room.
                 if from == me {
-                    shared.fresh.push(proposal.id);
+                    shared.wishes.fresh.push(proposal.id);
                 }
                 continue;
             }
@@ -322,17 +322,9 @@ impl Leader {
                 batches.entry(batch).or_default().push(*node);
             }
         }
-        let (term, round, leader_commit) = (shared.term, self.round, shared.commit);
-        for ((prev_log_index, through), nodes) in batches {
-            let message = Message::AppendEntries {
-                term,
-                prev_log_index,
-                prev_log_term: shared.log.term_at(prev_log_index).unwrap_or_default(),
-                entries: shared.log.slice(prev_log_index, through),
-                leader_commit,
-                round,
-            };
-            out.send_at_once(Outbound::Peers(nodes, message));
+        let (term, round) = (shared.term, self.round);
+        for (ends, nodes) in batches {
+            out.send_at_once(Outbound::Peers(nodes, append_entries(shared, ends, round)));
         }
         if !behind.is_empty() {
             let position = shared.log.base().clone();
@@ -341,6 +333,24 @@ impl Leader {
         }
         self.arm_linger(shared, out);
         self.confirm(shared, out);
+    }
+
+    /// A follower asks whether it could campaign: it hears nothing of us, and may hear answers all the
+    /// same. So it gets what it lacks in one. The round is 0: no read rests on an answer to this.
+    pub(crate) fn on_pre_vote(&self, shared: &Shared, node: NodeId, out: &mut Out<Peer>) {
+        let Some(progress) = self.progress.get(&node) else { return };
+        let prev = match progress.mode {
+            Mode::Probe { .. } => progress.next_index.before(),
+            // What is under way does not arrive.
+            Mode::Replicate | Mode::Snapshot { .. } => progress.match_index,
+        };
+        let message = if prev < shared.log.base_place() {
+            let (term, position) = (shared.term, shared.log.base().clone());
+            Message::InstallSnapshot { term, position, round: 0 }
+        } else {
+            append_entries(shared, (prev, batch_end(shared, prev.next())), 0)
+        };
+        out.send_at_once(to(node, message));
     }
 
     fn arm_linger(&mut self, shared: &Shared, out: &mut Out<Peer>) {
@@ -651,6 +661,28 @@ impl Leader {
     }
 }
 
+/// Where a message ends that begins at `from`.
+fn batch_end(shared: &Shared, from: Place) -> Place {
+    let Limits { entries_per_message_max, bytes_per_message_max, .. } = shared.config.limits;
+    shared.log.batch_end(from, entries_per_message_max, bytes_per_message_max)
+}
+
+/// The entries after `prev_log_index`, through `through`.
+fn append_entries(
+    shared: &Shared,
+    (prev_log_index, through): (Place, Place),
+    round: u64,
+) -> Message {
+    Message::AppendEntries {
+        term: shared.term,
+        prev_log_index,
+        prev_log_term: shared.log.term_at(prev_log_index).unwrap_or_default(),
+        entries: shared.log.slice(prev_log_index, through),
+        leader_commit: shared.commit,
+        round,
+    }
+}
+
 struct Timings {
     heartbeat: std::time::Duration,
     quorum: std::time::Duration,
@@ -679,10 +711,6 @@ impl Progress {
             self.in_flight.clear();
             self.mode = Mode::Snapshot { told: false };
         }
-        let batch_end = |from: Place| {
-            let limits = &shared.config.limits;
-            shared.log.batch_end(from, limits.entries_per_message_max, limits.bytes_per_message_max)
-        };
         let wants_commit = self.tell && self.commit_sent < shared.commit;
         self.tell = false;
         let mut batches = vec![];
@@ -697,14 +725,14 @@ impl Progress {
                 let resend_after = shared.config.timing.resend_after;
                 if sent.is_none_or(|sent| beats - sent >= resend_after) {
                     *sent = Some(beats);
-                    batches.push((prev, batch_end(self.next_index)));
+                    batches.push((prev, batch_end(shared, self.next_index)));
                 } else if beat || wants_commit {
                     batches.push((prev, prev));
                 }
             }
             Mode::Replicate => {
                 while self.in_flight.len() < messages_in_flight_max && self.next_index <= last {
-                    let end = batch_end(self.next_index);
+                    let end = batch_end(shared, self.next_index);
                     batches.push((self.next_index.before(), end));
                     self.in_flight.push_back((end, beats));
                     self.next_index = end.next();

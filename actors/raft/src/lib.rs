@@ -28,10 +28,23 @@
 //!    |            | <- InstallSnapshot ----- |     what you need is forgotten      section 7
 //!    | <- Behind  |
 //!    | Forget --> | -- Appended -----------> |     it is here, and durable
+//!
+//!   follower                  leader                 another follower
+//!      | -- Forward ---------X  |                            |    no request comes to it
+//!      | <- AppendEntries ----- |                            |    but it goes on leading
+//!      | -- Appeal -----------> |                            |    answers do come
+//!      | -- PassOn --------------------------------------->  |    or not even these do
+//!      |                        | <- PassOn ---------------  |
+//!
+//!   follower                  leader
+//!      | X-- AppendEntries ---- |     requests do not come here
+//!      | -- RequestVote pre --> |
+//!      | <- AppendEntries ----- |     round 0: in an answer
 //! ```
 //!
 //! `core.rs` has what all roles share and how one becomes another; `follower.rs`, `candidate.rs` and
-//! `leader.rs` have what belongs to one of them; `log.rs` has the entries.
+//! `leader.rs` have what belongs to one of them; `wishes.rs` has what the node wants and how it comes
+//! to the leader; `log.rs` has the entries.
 //!
 //! # Invariants
 //! T1. The term never decreases, and there is one vote in each, across crashes too (section 5.2).
@@ -66,6 +79,12 @@
 //!   stays open until another term begins, since it may still be committed.
 //! - *A new voter is a learner first*, until it has nearly all of the log (section 6 leaves open for how
 //!   long).
+//! - *Who hears answers only is not deposed, and not left behind.* The paper's leader is one that can be
+//!   asked. What is forwarded to a leader in vain comes with the answers to its AppendEntries (Appeal), or
+//!   by way of another follower (PassOn). A leader answers a pre-vote of a follower in its own term with
+//!   the entries that it lacks as well: they have not come otherwise. No campaign is needed, nobody's term
+//!   moves, and where nothing starves no byte is said. A learner asks for no votes, so a deaf one is fed by
+//!   nobody.
 //! - *A forwarded proposal may be committed twice*, if it was forwarded twice: whoever applies it knows
 //!   it by its identity.
 //!
@@ -78,6 +97,7 @@ mod follower;
 mod leader;
 mod log;
 mod messages;
+mod wishes;
 
 pub use crate::core::{Config, Limits, Outbound, Peer, Timer, Timing};
 pub use actor::{RaftActor, Wiring};

@@ -91,6 +91,22 @@ pub enum Match {
     Fetching,
 }
 
+/// An answer to AppendEntries or InstallSnapshot, and what should have been forwarded: from a follower
+/// that hears the leader, and whose Forwards come to nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Appeal {
+    /// The follower's term.
+    pub term: Term,
+    /// Round of what is answered.
+    pub round: u64,
+    /// What came of it.
+    pub result: Match,
+    /// As in Forward.
+    pub wishes: Vec<Proposal>,
+    /// As in Forward.
+    pub barrier: Option<ProposalId>,
+}
+
 /// What a peer can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
@@ -129,7 +145,8 @@ pub enum Message {
         /// Through which place everything is committed.
         leader_commit: Place,
         /// Comes back in the answer. It grows within a term, so that an answer shows that the
-        /// leader was followed after it had said this (section 8).
+        /// leader was followed after it had said this (section 8). 0 if this is itself an answer, to
+        /// a pre-vote of a follower that hears nothing else.
         round: u64,
     },
     /// The answer to AppendEntries and InstallSnapshot.
@@ -169,6 +186,17 @@ pub enum Message {
         id: ProposalId,
         /// First index that need not be applied.
         from: Index,
+    },
+    /// From a follower, instead of Appended: the leader hears its answers, it seems, and not its
+    /// Forwards.
+    Appeal(Appeal),
+    /// From a follower to another, and from that to the leader, which seems to hear nothing of the
+    /// first.
+    PassOn {
+        /// Whose answer it is.
+        of: NodeId,
+        /// What it says.
+        appeal: Appeal,
     },
     /// From the rsm of this node.
     #[serde(skip)]
@@ -313,6 +341,8 @@ quorate_stage::kinds!(Message {
     TimeoutNow,
     Forward,
     Barrier,
+    Appeal,
+    PassOn,
     Log,
     Journal,
     Reconfigure,
@@ -325,9 +355,12 @@ quorate_stage::kinds!(Message {
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
         match self {
-            Message::Vote { .. } | Message::Appended { .. } | Message::Barrier { .. } => {
-                quorate_stage::Class::Answer
-            }
+            Message::Vote { .. }
+            | Message::Appended { .. }
+            | Message::Barrier { .. }
+            | Message::Appeal(_)
+            | Message::AppendEntries { round: 0, .. }
+            | Message::InstallSnapshot { round: 0, .. } => quorate_stage::Class::Answer,
             _ => quorate_stage::Class::Request,
         }
     }
@@ -368,6 +401,14 @@ impl fmt::Display for Standing {
     }
 }
 
+impl fmt::Display for Appeal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Appeal { term, round, result, wishes, barrier } = self;
+        write!(f, "{term} r{round} {result} {} wishes", wishes.len())?;
+        barrier.map_or(Ok(()), |id| write!(f, " barrier={id}"))
+    }
+}
+
 fn show_nodes(nodes: &BTreeSet<NodeId>) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -402,6 +443,8 @@ impl fmt::Display for Message {
                 barrier.map_or(Ok(()), |id| write!(f, " barrier={id}"))
             }
             Message::Barrier { id, from } => write!(f, "Barrier {id} from={from}"),
+            Message::Appeal(appeal) => write!(f, "Appeal {appeal}"),
+            Message::PassOn { of, appeal } => write!(f, "PassOn of={of} {appeal}"),
             Message::Log(Request::Propose(proposal)) => write!(f, "Propose {}", proposal.id),
             Message::Log(Request::Offer(proposal)) => write!(f, "Offer {}", proposal.id),
             Message::Log(Request::ReadBarrier { id }) => write!(f, "ReadBarrier {id}"),

@@ -63,7 +63,10 @@ impl Run {
             }
             6 => {
                 let (from, to) = (id, node(self.anybody()));
-                self.world.rules.cut.insert((from, to));
+                match self.world.below(2) {
+                    0 => self.world.rules.cut.insert((from, to)),
+                    _ => self.world.rules.deaf.insert(id),
+                };
             }
             7 => self.world.heal(),
             8 => {
@@ -186,17 +189,21 @@ fn five_peers_keep_figure_3_while_their_members_change() {
 }
 
 /// The schedules do what they are for: leaders change, logs are cut and replaced, reads are answered,
-/// members change, snapshots are installed.
+/// members change, snapshots are installed, wishes take other routes.
 #[test]
 fn random_schedules_reach_what_they_must() {
     let (mut leaders, mut installed, mut reads, mut changes) = (0, 0, 0, 0);
+    let (mut appeals, mut passed_on) = (0, 0);
     for seed in 1..=30 {
         let mut run = Run::new(seed ^ 0x9000, 5);
         run.run(true);
         run.converge();
         leaders += run.world.terms_led();
         reads += run.world.nodes.values().map(|on| on.barriers_answered).sum::<u64>();
-        installed += run.world.delivered.get("InstallSnapshot").copied().unwrap_or_default();
+        let delivered = |kind| run.world.delivered.get(kind).copied().unwrap_or_default();
+        installed += delivered("InstallSnapshot");
+        appeals += delivered("Appeal");
+        passed_on += delivered("PassOn");
         let done = quorate_raft::Reconfigured::Done;
         let answers = run.world.reconfigured.lock().unwrap();
         changes += answers.iter().filter(|answer| **answer == done).count();
@@ -205,4 +212,5 @@ fn random_schedules_reach_what_they_must() {
         leaders > 100 && installed > 50 && reads > 500 && changes > 20,
         "{leaders} leaders, {installed} snapshots offered, {reads} reads, {changes} changes"
     );
+    assert!(appeals > 0 && passed_on > 0, "{appeals} appeals, {passed_on} passed on");
 }

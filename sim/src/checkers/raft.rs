@@ -7,7 +7,7 @@ use quorate_protocol::{
     NodeId,
     log::{Event, Index, ProposalId},
 };
-use quorate_raft::{Entry, Match, Message, Payload, Peer, Place, Term};
+use quorate_raft::{Appeal, Entry, Match, Message, Payload, Peer, Place, Term};
 
 use super::{Checked, Window, broken, s};
 
@@ -197,7 +197,6 @@ impl Checker {
     }
 
     pub(super) fn on_message(&mut self, node: NodeId, to: &[NodeId], message: &Message) -> Checked {
-        let said = self.said.entry(node).or_default();
         let (term, vote) = match message {
             Message::Vote { term, pre_vote: false, granted } => {
                 (*term, to.first().filter(|_| *granted).copied())
@@ -205,18 +204,20 @@ impl Checker {
             Message::RequestVote { term, pre_vote: false, .. } => (*term, Some(node)),
             Message::Appended { term, result, round } => {
                 let leader = to.first().copied().unwrap_or(node);
-                let begun = self.rounds.get(&(*term, leader)).copied().unwrap_or_default();
-                if *round > begun && !self.rounds.is_beyond(&(*term, leader)) {
-                    let text = format!(
-                        "{node} answers round {round} to {leader}, which has begun {begun} in \
-                         {term}"
-                    );
-                    return broken("answers-are-to-questions", text);
-                }
-                if let Match::Through(place) = result {
-                    let holds = said.holds.or_default(*term);
-                    *holds = (*holds).max(*place);
-                }
+                self.on_answer(node, leader, (*term, *round), *result)?;
+                (*term, None)
+            }
+            Message::Appeal(Appeal { term, result, round, .. }) => {
+                let leader = to.first().copied().unwrap_or(node);
+                self.on_answer(node, leader, (*term, *round), *result)?;
+                (*term, None)
+            }
+            // Who passes on what another has said says nothing itself: if it is not what the other
+            // has said, whoever counts it is found.
+            Message::PassOn { of, appeal } if *of == node => {
+                let Appeal { term, result, round, .. } = appeal;
+                let leader = self.leaders.get(term).copied().unwrap_or(node);
+                self.on_answer(node, leader, (*term, *round), *result)?;
                 (*term, None)
             }
             Message::AppendEntries { term, round, .. }
@@ -227,6 +228,7 @@ impl Checker {
             }
             _ => return Ok(()),
         };
+        let said = self.said.entry(node).or_default();
         if let Some(vote) = vote {
             match said.votes.get(&term) {
                 Some(former) if *former != vote => {
@@ -237,6 +239,28 @@ impl Checker {
             }
         }
         said.term = said.term.max(term);
+        Ok(())
+    }
+
+    /// A follower says to its leader what it holds.
+    fn on_answer(
+        &mut self,
+        node: NodeId,
+        leader: NodeId,
+        (term, round): (Term, u64),
+        result: Match,
+    ) -> Checked {
+        let begun = self.rounds.get(&(term, leader)).copied().unwrap_or_default();
+        if round > begun && !self.rounds.is_beyond(&(term, leader)) {
+            let text = format!(
+                "{node} answers round {round} to {leader}, which has begun {begun} in {term}"
+            );
+            return broken("answers-are-to-questions", text);
+        }
+        if let Match::Through(place) = result {
+            let holds = self.said.entry(node).or_default().holds.or_default(term);
+            *holds = (*holds).max(place);
+        }
         Ok(())
     }
 

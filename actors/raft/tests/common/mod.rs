@@ -18,7 +18,7 @@ use quorate_raft::{
     Config, Entry, Limits, Match, Message, Outbound, Payload, Peer, Place, Reconfigured, Record,
     Status, Term, Timer, Timing,
 };
-use quorate_stage::{DurableCore, Outlet};
+use quorate_stage::{Class, DurableCore, Outlet, WireMessage as _};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -313,6 +313,15 @@ pub struct Rules {
     /// Of so many in a thousand, the delay is up to two seconds.
     pub late_permille: u64,
     pub cut: BTreeSet<(NodeId, NodeId)>,
+    /// Who hears answers only.
+    pub deaf: BTreeSet<NodeId>,
+}
+
+impl Rules {
+    fn stops(&self, from: NodeId, to: NodeId, message: &Message) -> bool {
+        let is_deaf = self.deaf.contains(&to) && message.class() == Class::Request;
+        from != to && (is_deaf || self.cut.contains(&(from, to)))
+    }
 }
 
 /// A group of peers.
@@ -356,6 +365,7 @@ impl World {
                 delay_us: (100, 1000),
                 late_permille: 0,
                 cut: BTreeSet::new(),
+                deaf: BTreeSet::new(),
             },
             sync_us_max: 2000,
             save_every: u64::MAX,
@@ -525,6 +535,7 @@ impl World {
 
     pub fn heal(&mut self) {
         self.rules.cut.clear();
+        self.rules.deaf.clear();
     }
 
     fn step(&mut self, id: NodeId, step: impl FnOnce(&mut Peer, &mut Out<Peer>)) {
@@ -615,7 +626,7 @@ impl World {
             return self.push(now, Due::Deliver { from, to, message });
         }
         let Rules { loss_permille, duplicates_permille, delay_us, late_permille, .. } = self.rules;
-        if self.rules.cut.contains(&(from, to)) || self.permille(loss_permille) {
+        if self.rules.stops(from, to, &message) || self.permille(loss_permille) {
             return;
         }
         let copies = 1 + u64::from(self.permille(duplicates_permille));
@@ -634,7 +645,7 @@ impl World {
         self.now_us = self.now_us.max(at);
         match due {
             Due::Deliver { from, to, message } => {
-                if !self.rules.cut.contains(&(from, to)) && self.nodes.contains_key(&to) {
+                if !self.rules.stops(from, to, &message) && self.nodes.contains_key(&to) {
                     if from != to && self.runs(to) {
                         let kind = kind_of(&message);
                         *self.delivered.entry(kind).or_default() += 1;
