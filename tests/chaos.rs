@@ -14,7 +14,7 @@ use quorate_sim::{
 
 fn plan(engine: Engine, seed: u64, faults: &str) -> Plan {
     let faults = faults.parse().expect("a profile");
-    Plan { engine, seed, steps: 300, faults, servers: None }
+    Plan { engine, seed, steps: 300, faults, servers: None, groups: 0 }
 }
 
 fn swarm(engine: Engine) {
@@ -35,6 +35,28 @@ fn swarm_of_faults_on_paxos() {
 #[test]
 fn swarm_of_faults_on_raft() {
     swarm(Engine::Raft);
+}
+
+fn divided(engine: Engine) {
+    for_each_seed(&format!("chaos of groups on {engine}"), 60, |seed| {
+        let groups = 2 + (seed % 3) as u32;
+        if let Err(failed) = play(&Schedule::draw(&Plan { groups, ..plan(engine, seed, "swarm") }))
+        {
+            panic!("after {:?}: {}", failed.at, failed.violation);
+        }
+    });
+}
+
+/// Groups that join and leave and shards that move, meanwhile; Multi-Paxos.
+#[test]
+fn swarm_of_faults_on_groups_of_paxos() {
+    divided(Engine::Paxos);
+}
+
+/// The same on Raft.
+#[test]
+fn swarm_of_faults_on_groups_of_raft() {
+    divided(Engine::Raft);
 }
 
 /// Each kind of fault by itself, and all together.

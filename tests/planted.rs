@@ -50,7 +50,8 @@ fn engines(bug: Bug) -> &'static [Engine] {
 fn draw(engine: Engine, turn: u64) -> (Schedule, &'static str) {
     let faults = FAULTS[turn as usize % FAULTS.len()];
     let profile: Profile = faults.parse().expect("faults by their names");
-    let plan = Plan { engine, seed: turn + 1, steps: STEPS, faults: profile, servers: None };
+    let plan =
+        Plan { engine, seed: turn + 1, steps: STEPS, faults: profile, servers: None, groups: 0 };
     (Schedule::draw(&plan), faults)
 }
 

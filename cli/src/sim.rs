@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Servers; three or five by seed, if not said
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9))]
     servers: Option<u32>,
+    /// Groups that the store is divided among; 0: it is not. A soak divides every third, if not said
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=16))]
+    groups: Option<u32>,
     /// Run one seed after the other for so long, until one fails
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     soak: Option<Duration>,
@@ -100,7 +103,10 @@ pub(crate) fn run(args: Args) -> Done {
 
 fn plan(args: &Args, engine: Engine, seed: u64) -> Plan {
     let (steps, faults) = (args.steps as usize, args.faults.clone());
-    Plan { engine, seed, steps, faults, servers: args.servers }
+    let several = args.soak.is_some() || args.seeds.is_some();
+    let by_seed = if several && seed % 3 == 0 { 3 } else { 0 };
+    let groups = args.groups.unwrap_or(by_seed);
+    Plan { engine, seed, steps, faults, servers: args.servers, groups }
 }
 
 fn once(args: &Args) -> Done {

@@ -272,6 +272,11 @@ impl World {
         self.members.get(&group).cloned().unwrap_or_default()
     }
 
+    /// All groups, that of the shardmaster first.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.members.keys().copied().collect()
+    }
+
     /// The groups that have a replica on a server.
     pub fn groups_on(&self, node: NodeId) -> Vec<GroupId> {
         let on = self.members.iter().filter(|(_, nodes)| nodes.contains(&node));

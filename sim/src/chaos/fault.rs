@@ -289,7 +289,7 @@ impl FromStr for Profile {
 }
 
 /// Actors that a server has.
-const ROLES: [Role; 9] = [
+const ROLES: [Role; 11] = [
     Role::Acceptor,
     Role::Proposer,
     Role::Learner,
@@ -299,6 +299,8 @@ const ROLES: [Role; 9] = [
     Role::Journal,
     Role::Files,
     Role::Courier,
+    Role::Mover,
+    Role::ShardMaster,
 ];
 
 /// A number that is mostly small, and now and then almost `most`.

@@ -20,12 +20,14 @@
 //!     and holds the same state within [`play::CONVERGE_MAX`], and what clients saw is linearizable.
 
 pub mod fault;
+mod groups;
 pub mod play;
 pub mod schedule;
 pub mod shrink;
 pub mod transcript;
 
 pub use fault::{Fault, Kind, Profile};
+pub use groups::{Change, Divided};
 pub use play::{Failed, Played, play, play_traced};
 pub use schedule::{Ask, Op, Plan, Schedule, ScheduleError, Step};
 pub use shrink::shrink;

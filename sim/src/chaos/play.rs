@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_protocol::{Name, NodeId, Role};
-use quorate_rsm::Message as ToRsm;
+use quorate_protocol::{GroupId, Name, NodeId};
 use tokio::{
     sync::Notify,
     task::AbortHandle,
@@ -20,12 +19,13 @@ use tokio::{
 
 use super::{
     fault::Fault,
+    groups::{self, Change},
     schedule::{Action, Ask, Op, Schedule},
 };
 use crate::{
     checkers::Violation,
     clients::Client,
-    layout::GROUP,
+    layout::Sharding,
     record::{Record, Recorded},
     trace::Line,
     world::{Options, World, judge},
@@ -92,6 +92,13 @@ fn play_in(schedule: &Schedule, keep_trace: bool) -> (Result<Played, Failed>, Ve
         reads_in_log: schedule.reads_in_log,
         expects_loss: schedule.expects_loss,
         sync_delay_max: Duration::from_millis(schedule.sync_ms_max),
+        sharding: schedule.divided.map(|divided| Sharding {
+            shards: divided.shards,
+            groups: divided.groups,
+            first: 1,
+            replicas: schedule.servers,
+            apart: false,
+        }),
         ..Options::servers(schedule.servers)
     };
     let seen = Rc::new(RefCell::new(None::<World>));
@@ -205,6 +212,20 @@ impl Player {
     async fn play(self: Rc<Self>, schedule: &Schedule) -> Result<Played, Violation> {
         let world = &self.world;
         world.start_all(false);
+        let admin = match schedule.divided {
+            Some(divided) => {
+                let admin = Client::new(world, vec![]);
+                groups::form(world, &admin, divided).await;
+                Some(admin)
+            }
+            None => None,
+        };
+        let changes: Rc<RefCell<VecDeque<Change>>> = Rc::default();
+        let (called, busy) = (Rc::new(Notify::new()), Rc::new(Cell::new(false)));
+        if let Some(admin) = admin.clone() {
+            let orders = (changes.clone(), called.clone(), busy.clone());
+            world.spawn(administer(world.clone(), admin, orders));
+        }
         for client in 0..self.sessions.len() {
             let worker = self.worker(client, Rc::default());
             self.workers.borrow_mut().push(worker);
@@ -224,11 +245,27 @@ impl Player {
                     }
                 }
                 Action::Fault(fault) => self.clone().strike(fault),
+                Action::Change(change) => {
+                    changes.borrow_mut().push_back(change.clone());
+                    called.notify_one();
+                }
             }
             self.check_queues()?;
         }
         self.heal();
         self.converge(schedule.keys).await?;
+        if let Some(admin) = &admin {
+            let healed = Instant::now();
+            while busy.get() || !changes.borrow().is_empty() {
+                if healed.elapsed() > CONVERGE_MAX {
+                    let text =
+                        format!("the shardmaster does not answer {CONVERGE_MAX:?} after all");
+                    return Err(Violation::new("all-converge", text));
+                }
+                world.sleep_ms(10).await;
+            }
+            groups::settle(world, admin).await?;
+        }
         self.check_replicas().await?;
         self.record.verdict()?;
         let (hash, events) = world.trace.hash();
@@ -374,15 +411,18 @@ impl Player {
             }
             Fault::Crash { node, role, mode } => {
                 let stage = world.node(*node).stage.clone();
-                let names = [Name::new(*node, GROUP, *role), Name::of_node(*node, *role)];
-                names.into_iter().any(|name| stage.crash(name, *mode).is_ok())
+                let groups = world.groups_on(*node).into_iter();
+                let names = groups.map(|group| Name::new(*node, group, *role));
+                let names = names.chain([Name::of_node(*node, *role)]);
+                let names: BTreeSet<Name> = names.collect();
+                names.into_iter().filter(|name| stage.crash(*name, *mode).is_ok()).count() > 0
             }
             Fault::Clock { node, by_ms } => {
                 world.node(*node).stage.jump_clock(*by_ms);
                 true
             }
             Fault::Checkpoint { node } => {
-                self.take_checkpoint(*node);
+                groups::take_checkpoints(world, *node);
                 true
             }
             Fault::Vanish { client } => {
@@ -399,13 +439,6 @@ impl Player {
             }
         };
         self.faults.set(self.faults.get() + u64::from(strikes));
-    }
-
-    fn take_checkpoint(&self, node: NodeId) {
-        let running = self.world.node(node);
-        if let Some(group) = running.group() {
-            group.rsm.send(Name::of_node(node, Role::Outside), ToRsm::TakeCheckpoint);
-        }
     }
 
     /// A fault lasts for a while.
@@ -552,21 +585,30 @@ impl Player {
     /// Replicas that have applied the same are the same, to the byte, sessions included; and what
     /// they keep is bounded.
     async fn check_replicas(&self) -> Result<(), Violation> {
+        for group in self.world.groups() {
+            self.check_group(group).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_group(&self, group: GroupId) -> Result<(), Violation> {
         let world = &self.world;
+        let members = world.members(group);
         let settled = Instant::now();
         let mut asked = 0;
         loop {
             if settled.elapsed() > CONVERGE_MAX {
-                let text = "the replicas do not come to checkpoints of one index".to_string();
+                let text =
+                    format!("the replicas of {group} do not come to checkpoints of one index");
                 return Err(Violation::new("all-converge", text));
             }
             let mut statuses = vec![];
-            for node in world.servers() {
-                statuses.extend(world.status(node).await);
+            for node in &members {
+                statuses.extend(groups::status(world, *node, group).await);
             }
             let applied: BTreeSet<u64> = statuses.iter().map(|status| status.applied).collect();
             let saved: BTreeSet<u64> = statuses.iter().map(|status| status.checkpointed).collect();
-            let same = applied.len() == 1 && statuses.len() == world.servers().len();
+            let same = applied.len() == 1 && statuses.len() == members.len();
             if same && applied == saved {
                 break;
             }
@@ -574,23 +616,24 @@ impl Player {
                 && asked != *at
             {
                 asked = *at;
-                world.servers().into_iter().for_each(|node| self.take_checkpoint(node));
+                members.iter().for_each(|node| groups::take_checkpoints(world, *node));
             }
             world.sleep_ms(50).await;
         }
         let mut first: Option<(NodeId, Vec<u8>)> = None;
-        for node in world.servers() {
-            let Some(newest) = world.newest_checkpoint(node) else { continue };
+        for node in members {
+            let Some(newest) = groups::newest_checkpoint(world, node, group) else { continue };
             match &first {
                 Some((other, known)) if *known != newest => {
-                    let text = format!("the checkpoints of {node} and {other} differ");
+                    let text = format!("the checkpoints of {group} on {node} and {other} differ");
                     return Err(Violation::new("replicas-are-the-same", text));
                 }
                 Some(_) => {}
                 None => first = Some((node, newest)),
             }
         }
-        if let Some(max) = Some(world.options.log_bytes_max).filter(|max| *max < u64::MAX) {
+        let max = Some(world.options.log_bytes_max).filter(|max| *max < u64::MAX);
+        if let Some(max) = max.filter(|_| world.options.sharding.is_none()) {
             let at_one_go = LOG_BYTES_MAX + LOG_ENTRIES_MAX * self.value_bytes;
             let (most, size) = ((LOG_TIMES_MAX * max).max(at_one_go), world.log_size().await);
             if size > most {
@@ -603,6 +646,23 @@ impl Player {
 }
 
 type Orders = (Rc<RefCell<VecDeque<Ask>>>, Rc<Notify>, Rc<Cell<bool>>);
+
+type Changes = (Rc<RefCell<VecDeque<Change>>>, Rc<Notify>, Rc<Cell<bool>>);
+
+/// Asks the shardmaster for one change after the other.
+async fn administer(world: World, admin: Client, (queue, wake, busy): Changes) {
+    loop {
+        let next = queue.borrow_mut().pop_front();
+        let Some(change) = next else {
+            wake.notified().await;
+            continue;
+        };
+        busy.set(true);
+        let answer = admin.administer(change.command(&world)).await;
+        world.trace.note(format_args!("{change}: {answer:?}"));
+        busy.set(false);
+    }
+}
 
 /// Asks one thing after the other.
 async fn work(

@@ -7,7 +7,10 @@ use quorate_protocol::NodeId;
 use quorate_stage::Chance;
 use serde::{Deserialize, Serialize};
 
-use super::fault::{self, Fault, Kind, Profile};
+use super::{
+    fault::{self, Fault, Kind, Profile},
+    groups::{Change, Divided},
+};
 
 /// The format that is written and read.
 pub const FORMAT: u32 = 1;
@@ -25,6 +28,8 @@ pub struct Plan {
     pub faults: Profile,
     /// How many servers; `None`: three or five, as the seed has it.
     pub servers: Option<u32>,
+    /// How many groups the store is divided among; 0: it is not.
+    pub groups: u32,
 }
 
 /// What a client asks for.
@@ -64,6 +69,8 @@ pub enum Action {
     Ask(Ask),
     /// Something fails.
     Fault(Fault),
+    /// Groups join or leave, a shard moves.
+    Change(Change),
 }
 
 /// What is done at one moment.
@@ -104,6 +111,9 @@ pub struct Schedule {
     pub expects_loss: bool,
     /// How long a sync takes at most, in milliseconds.
     pub sync_ms_max: u64,
+    /// How the store is divided, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divided: Option<Divided>,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }
@@ -128,6 +138,7 @@ impl std::error::Error for ScheduleError {}
 const STEPS_MAX: usize = 1_000_000;
 const SERVERS_MAX: u32 = 9;
 const CLIENTS_MAX: usize = 256;
+const GROUPS_MAX: u32 = 16;
 /// A year, in milliseconds: nothing lasts longer.
 const MS_MAX: u64 = 365 * 24 * 3_600_000;
 
@@ -170,16 +181,24 @@ impl Schedule {
             value_bytes: pick(chance, &[0, 0, 100, 700, 700]),
             sync_ms_max: pick(chance, &[0, 1, 2, 10, 30]),
             clients,
+            divided: (plan.groups > 0).then(|| Divided {
+                groups: plan.groups,
+                shards: pick(chance, &[2, 4, 10, 64]) as u16,
+            }),
             steps: Vec::with_capacity(plan.steps),
         };
         let nodes: Vec<NodeId> = (1..=servers).map(NodeId).collect();
         // Some runs are dense, some sparse, and some have much trouble, some little.
         let gap_ms = pick(chance, &[2, 20, 60, 200]);
         let faults = pick(chance, &[20, 100, 250]);
+        let changes = schedule.divided.map_or(0, |_| pick(chance, &[10, 50, 150]));
         let mut at_ms = 0;
         for number in 0..plan.steps as u64 {
             at_ms += chance.below(2 * gap_ms);
-            let action = if !kinds.is_empty() && chance.permille(faults) {
+            let change = schedule.divided.filter(|_| chance.permille(changes));
+            let action = if let Some(divided) = change {
+                Action::Change(draw_change(chance, divided))
+            } else if !kinds.is_empty() && chance.permille(faults) {
                 let kind = kinds[chance.below(kinds.len() as u64) as usize];
                 Action::Fault(fault::draw(chance, kind, &nodes, schedule.clients.len()))
             } else {
@@ -224,6 +243,10 @@ impl Schedule {
         within("keys", self.keys, 1, 1_000_000)?;
         within("bytes of a value", self.value_bytes, 0, 1 << 20)?;
         within("steps", self.steps.len() as u64, 0, STEPS_MAX as u64)?;
+        if let Some(Divided { groups, shards }) = self.divided {
+            within("groups", groups.into(), 1, GROUPS_MAX.into())?;
+            within("shards", shards.into(), 1, 1024)?;
+        }
         within("ms of a sync", self.sync_ms_max, 0, 60_000)?;
         if let Some(bytes) = self.log_bytes_max {
             within("bytes of log", bytes, 1024, 1 << 50)?;
@@ -239,6 +262,10 @@ impl Schedule {
                     within("as a client", ask.client as u64, 0, clients - 1).map_err(wrong)?;
                     within("as a key", ask.key, 0, self.keys - 1).map_err(wrong)?;
                 }
+                Action::Change(_) if self.divided.is_none() => {
+                    return Err(wrong("the store is not divided".into()));
+                }
+                Action::Change(_) => {}
                 Action::Fault(fault) => {
                     for node in fault.nodes() {
                         within("as a server", node.0.into(), 1, self.servers.into())
@@ -266,6 +293,17 @@ impl Schedule {
     /// How many faults it has.
     pub fn faults(&self) -> usize {
         self.steps.iter().filter(|step| matches!(step.action, Action::Fault(_))).count()
+    }
+}
+
+/// Draws what the shardmaster is asked for.
+fn draw_change(chance: &mut Chance, divided: Divided) -> Change {
+    let group = 1 + chance.below(divided.groups.into()) as u32;
+    match chance.below(10) {
+        0..3 => Change::Join(group),
+        3..5 => Change::Leave(group),
+        5..9 => Change::Move(chance.below(divided.shards.into()) as u16, group),
+        _ => Change::Rebalance,
     }
 }
 
@@ -326,6 +364,7 @@ impl fmt::Display for Action {
                 write!(f, "client {client}: {op:?} k{key} #{number}")
             }
             Action::Fault(fault) => write!(f, "{fault}"),
+            Action::Change(change) => write!(f, "{change}"),
         }
     }
 }
