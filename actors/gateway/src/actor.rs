@@ -28,7 +28,8 @@ use crate::{
 const READ_BYTES: usize = 64 * 1024;
 /// How often the replicas are asked who leads and how much they hold, while there are clients.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How soon they are asked after a client has been sent elsewhere: who leads may have changed.
+/// How soon they are asked when who leads may have changed: a client has been sent elsewhere, or a node
+/// has come or gone.
 const LOOK_SOON: Duration = Duration::from_millis(50);
 /// What a client is told that comes when there are too many; Redis' own text.
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -99,7 +100,7 @@ pub struct Gateway {
     clients: BTreeMap<ConnectionId, Client>,
     listener: Option<AbortHandle>,
     out: BytesMut,
-    /// Somebody has been sent elsewhere since the replicas were asked last.
+    /// Who leads may have changed since the replicas were asked last.
     doubted: bool,
     stopped: bool,
 }
@@ -204,6 +205,12 @@ impl Gateway {
         stage.set_timer(Timer::Look, LOOK_EVERY);
     }
 
+    fn look_soon(&mut self, stage: &mut Stage<Self>) {
+        if !self.clients.is_empty() && !std::mem::replace(&mut self.doubted, true) {
+            stage.set_timer(Timer::Look, LOOK_SOON);
+        }
+    }
+
     fn on_input(&mut self, id: ConnectionId, bytes: BytesMut, stage: &mut Stage<Self>) {
         self.config.counts.input_bytes.fetch_add(bytes.len() as u64, Relaxed);
         let Some(client) = self.clients.get_mut(&id) else { return };
@@ -292,11 +299,12 @@ impl Gateway {
         tally.errors.add_since(&client.tally.errors, &mut errors);
         counts.errors.set(errors);
         client.tally = tally;
-        if errors.moved() > moved && !std::mem::replace(&mut self.doubted, true) {
-            stage.set_timer(Timer::Look, LOOK_SOON);
-        }
+        let sent_elsewhere = errors.moved() > moved;
         if client.connection.is_finished() && !client.writing {
             self.clients.remove(&id);
+        }
+        if sent_elsewhere {
+            self.look_soon(stage);
         }
         self.count();
     }
@@ -427,7 +435,10 @@ impl Role for Gateway {
                 }
             }
             Message::Administered(id, outcomes) => self.on_administered(id, outcomes, stage),
-            Message::Peer(node, up) => self.info.on_peer(node, up),
+            Message::Peer(node, up) => {
+                self.info.on_peer(node, up);
+                self.look_soon(stage);
+            }
             Message::Standing(standing) => self.info.on_standing(&standing),
             Message::Configured(configuration) => self.info.on_configured(configuration),
             Message::Stop => self.stopped = true,

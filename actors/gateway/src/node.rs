@@ -89,22 +89,29 @@ impl NodeInfo {
         !self.groups.is_empty()
     }
 
-    /// Another node answers, or does not.
+    /// Another node answers, or does not. One that does not is no leader any more, as far as is known: when
+    /// it comes back others may lead.
     pub fn on_peer(&mut self, node: NodeId, up: bool) {
         if let Some(member) = self.peers.iter_mut().find(|member| member.node == node)
             && std::mem::replace(&mut member.alive, up) != up
         {
+            self.leaders.retain(|_, leader| up || *leader != node);
             self.remap();
         }
     }
 
-    /// Where the replicas of this node stand.
+    fn is_alive(&self, node: NodeId) -> bool {
+        node == self.own.node || self.peers.iter().any(|peer| peer.node == node && peer.alive)
+    }
+
+    /// Where the replicas of this node stand. A leader that does not answer is old news.
     pub fn on_standing(&mut self, standing: &Standing) {
         let groups = &standing.groups;
         self.keys = groups.values().map(|group| group.keys).sum();
         self.bytes = groups.values().map(|group| group.bytes).sum();
         self.loading = groups.values().any(|group| !group.ready);
         let leaders = groups.iter().filter_map(|(id, group)| Some((*id, group.leader?)));
+        let leaders = leaders.filter(|(_, leader)| self.is_alive(*leader));
         let leaders: BTreeMap<GroupId, NodeId> = leaders.collect();
         if leaders != self.leaders {
             self.leaders = leaders;

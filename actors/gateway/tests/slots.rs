@@ -49,6 +49,18 @@ fn a_store_that_is_not_divided_is_one_group_on_all_nodes() {
 }
 
 #[test]
+fn a_leader_that_has_gone_is_none_when_it_comes_back() {
+    let mut node = common::node();
+    node.on_peer(NodeId(2), false);
+    // The replica here may not have noticed yet.
+    node.on_standing(&standing(&[(1, 2)]));
+    node.on_peer(NodeId(2), true);
+    assert_eq!(ranges(&node), [(0, 16383, 1, false, vec![2, 3])]);
+    node.on_standing(&standing(&[(1, 2)]));
+    assert_eq!(ranges(&node), [(0, 16383, 2, true, vec![1, 3])]);
+}
+
+#[test]
 fn each_slot_is_asked_of_the_leader_of_its_group() {
     let mut node = divided();
     node.on_standing(&standing(&[(1, 3)]));
