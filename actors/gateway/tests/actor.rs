@@ -42,7 +42,7 @@ impl Role for Clerk {
                 self.gateway.send(stage.name(), Message::Configured(newest));
                 reply.send(stage.name(), outcomes);
             }
-            ToClerk::Served(_) | ToClerk::Stop => {}
+            ToClerk::Served(_) | ToClerk::Notice(_) | ToClerk::MasterStarted | ToClerk::Stop => {}
         }
     }
 

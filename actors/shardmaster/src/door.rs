@@ -12,8 +12,8 @@ use crate::messages::{Command, Configuration, Reply};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// From a mover or a clerk: tell me a configuration above this number, once there is one. Answered
-    /// by [`Notice::Told`], from what is applied here: configurations never change, so that one that is
-    /// told late is as good. The last question of an asker counts.
+    /// by [`Notice::Told`]. Configurations never change, so that one that is told late is as good. The
+    /// last question of an asker counts.
     Await {
         /// A configuration above this one is wanted.
         above: u64,
@@ -28,6 +28,9 @@ pub enum Message {
     /// From the rsm: there is another configuration.
     #[serde(skip)]
     Stirred(Stirred),
+    /// From the rsm: a read has been answered, so that what is chosen is applied here.
+    #[serde(skip)]
+    HasRead,
     /// From the rsm: configurations, each for the asker of that number.
     #[serde(skip)]
     Peeked(Answers<Reply>),
@@ -43,7 +46,7 @@ pub enum Message {
     },
 }
 
-quorate_stage::kinds!(Message { Await, Call, Stirred, Peeked, Answered });
+quorate_stage::kinds!(Message { Await, Call, Stirred, HasRead, Peeked, Answered });
 
 impl quorate_stage::WireMessage for Message {
     fn class(&self) -> quorate_stage::Class {
@@ -78,6 +81,7 @@ impl fmt::Display for Message {
             Message::Await { above, next: false } => write!(f, "Await one above {above}"),
             Message::Call { requests } => write!(f, "Call {}", requests.len()),
             Message::Stirred(_) => f.write_str("Stirred"),
+            Message::HasRead => f.write_str("HasRead"),
             Message::Peeked(answers) => write!(f, "Peeked {}", answers.len()),
             Message::Answered { to, answers, .. } => write!(f, "Answered {to} {}", answers.len()),
         }

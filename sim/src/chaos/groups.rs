@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use quorate_kvserver::{Command as ToMachine, Reply as OfMachine, View};
+use quorate_kvserver::{Command as ToMachine, Op, Reply as OfMachine, View};
 use quorate_protocol::{GroupId, Name, NodeId, Role};
-use quorate_rsm::{Answers, Message as ToRsm, Outcome, Status};
+use quorate_rsm::{Answers, Message as ToRsm, Outcome, Placing, Request, Status, Submit};
 use quorate_shardmaster::{Command, Configuration, Reply, ShardId};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
@@ -106,6 +106,45 @@ async fn view(world: &World, node: NodeId, group: GroupId) -> Option<View> {
     }
 }
 
+/// Has every replica of every group learn what is chosen: each is asked for a read of its own.
+async fn learn(world: &World) -> Result<(), Violation> {
+    for (node, group) in world
+        .servers()
+        .into_iter()
+        .flat_map(|node| world.groups_on(node).into_iter().map(move |group| (node, group)))
+    {
+        let running = world.node(node);
+        let request =
+            |command| Request { client_id: 0, serial: 0, acked_below: 0, after: 0, command };
+        let placing = Placing::UntilApplied;
+        let asked = async {
+            match (&running.master, running.groups.get(&group)) {
+                (Some(master), _) if group == MASTERS => {
+                    let requests = vec![(0, request(Command::Query { number: None }))];
+                    let read = |reply| Submit { requests, placing, reply };
+                    let rsm = &master.rsm;
+                    ask(|reply| rsm.send(rsm.name(), ToRsm::Submit(read(reply)))).await.is_some()
+                }
+                (_, Some(replica)) => {
+                    let command = ToMachine::Op(Op::Exists { keys: vec![] });
+                    let (client_id, serial, acked_below, after) = (0, 0, 0, 0);
+                    let request = Request { client_id, serial, acked_below, after, command };
+                    let requests = vec![(0, request)];
+                    let rsm = &replica.group.rsm;
+                    let read = |reply| Submit { requests, placing, reply };
+                    ask(|reply| rsm.send(rsm.name(), ToRsm::Submit(read(reply)))).await.is_some()
+                }
+                _ => true,
+            }
+        };
+        if timeout(CONVERGE_MAX, asked).await.is_err() {
+            let text = format!("{group} on {node} does not answer, all is healed");
+            return Err(Violation::new("all-converge", text));
+        }
+    }
+    Ok(())
+}
+
 /// Has every replica of a server make a checkpoint.
 pub(super) fn take_checkpoints(world: &World, node: NodeId) {
     let (running, me) = (world.node(node), Name::of_node(node, Role::Outside));
@@ -131,6 +170,7 @@ pub(super) fn newest_checkpoint(world: &World, node: NodeId, group: GroupId) -> 
 /// All is healed: every shard is with the group that the newest configuration names, and nothing is on
 /// its way.
 pub(super) async fn settle(world: &World, admin: &Client) -> Result<(), Violation> {
+    learn(world).await?;
     let stuck = |text: String| Err(Violation::new("shards-arrive", text));
     let query = admin.call(Command::Query { number: None });
     let newest: std::sync::Arc<Configuration> = match timeout(CONVERGE_MAX, query).await {
@@ -154,10 +194,13 @@ pub(super) async fn settle(world: &World, admin: &Client) -> Result<(), Violatio
         }
         let there = |(group, view): (&GroupId, &View)| {
             let owns = newest.shards_of(*group).count();
-            view.number == newest.number && view.moving.is_empty() && owns == view.serving.into()
+            view.number == newest.number
+                && view.moving.is_empty()
+                && owns == usize::from(view.serving)
         };
         if views.len() == groups.len() && views.iter().all(there) {
-            return Ok(());
+            // The last steps have to be known everywhere.
+            return learn(world).await;
         }
         if begun.elapsed() > CONVERGE_MAX {
             let late = views.into_iter().find(|(group, view)| !there((group, view)));

@@ -62,7 +62,7 @@ fn simpler(schedule: &Schedule) -> Vec<Schedule> {
         schedule.steps.iter().any(|step| match &step.action {
             Action::Ask(ask) => ask.client == client,
             Action::Fault(Fault::Vanish { client: gone }) => *gone == client,
-            Action::Fault(_) => false,
+            Action::Fault(_) | Action::Change(_) => false,
         })
     };
     let needed = (0..schedule.clients.len()).rev().find(|client| uses(*client));
