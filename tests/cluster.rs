@@ -2,153 +2,19 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{Cluster, PATIENCE, connect, http_get, http_post, metric, now, pause, wait_until};
-use quorate_history::{
-    Blob, Budget, History, Input, Operation, Outcome, Output, Verdict, check_within,
+use common::{
+    Cluster, PATIENCE, http_get, http_post,
+    load::{Load, blob, clients, judge},
+    metric, now, pause, wait_until,
 };
+use quorate_history::{Input, Operation, Outcome, Output};
 use quorate_node::config::Engine;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-/// What the clients of a test have seen, and may still do.
-struct Load {
-    begin: Instant,
-    ops: Mutex<Vec<Operation>>,
-    stop: AtomicBool,
-    acknowledged: AtomicU64,
-    /// Longest time between two acknowledged writes since it was last asked, in microseconds.
-    last_ack: AtomicU64,
-}
-
-impl Load {
-    fn new() -> Arc<Load> {
-        Arc::new(Load {
-            begin: now(),
-            ops: Mutex::default(),
-            stop: AtomicBool::new(false),
-            acknowledged: AtomicU64::new(0),
-            last_ack: AtomicU64::new(0),
-        })
-    }
-
-    fn micros(&self) -> u64 {
-        self.begin.elapsed().as_micros() as u64
-    }
-}
-
-fn blob(text: &str) -> Blob {
-    text.as_bytes().into()
-}
-
-/// Whether an error says that the command was certainly not executed.
-fn certainly_not(error: &redis::RedisError) -> bool {
-    matches!(error.code(), Some("CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "ERR"))
-}
-
-/// One client: unique values, a few keys, reads and writes, any node that answers. `first` is the
-/// number of its first operation, so that values stay unique over all rounds.
-fn client(load: Arc<Load>, id: u64, nodes: Vec<SocketAddr>, seed: u64, keys: u64) {
-    let mut chance = StdRng::seed_from_u64(seed ^ id);
-    let mut connection = None;
-    let mut node = id as usize;
-    let mut count = 0;
-    while !load.stop.load(SeqCst) {
-        let Some(open) = &mut connection else {
-            node += 1;
-            connection = connect(nodes[node % nodes.len()]).ok();
-            if connection.is_none() {
-                pause(10);
-            }
-            continue;
-        };
-        count += 1;
-        let number = chance.random_range(0..keys);
-        let key = format!("key{number}");
-        let value = format!("{id}.{seed:x}.{count} ");
-        let invoked = load.micros();
-        let (input, result) = match chance.random_range(0..100) {
-            0..40 => {
-                let read = redis::cmd("GET").arg(&key).query::<Option<String>>(open);
-                let read = read.map(|value| match value {
-                    Some(value) => Output::Value { value: blob(&value), version: None },
-                    None => Output::Absent,
-                });
-                (Input::Get, read)
-            }
-            40..70 => {
-                let put = redis::cmd("SET").arg(&key).arg(&value).query::<()>(open);
-                (Input::Put { value: blob(&value) }, put.map(|()| Output::Done))
-            }
-            // A key is appended to or deleted, not both: the two together, with outcomes that
-            // nobody knows, are what makes judging hard.
-            70.. if number % 2 == 0 => {
-                let append = redis::cmd("APPEND").arg(&key).arg(&value).query::<u64>(open);
-                (Input::Append { value: blob(&value) }, append.map(|_| Output::Done))
-            }
-            _ => {
-                let delete = redis::cmd("DEL").arg(&key).query::<u64>(open);
-                (Input::Delete, delete.map(|n| Output::Deleted { present: n == 1 }))
-            }
-        };
-        let at = load.micros();
-        let outcome = match result {
-            Ok(output) => {
-                if !matches!(input, Input::Get) {
-                    load.acknowledged.fetch_add(1, SeqCst);
-                    load.last_ack.fetch_max(at, SeqCst);
-                }
-                Outcome::Returned { at, output }
-            }
-            Err(error) if certainly_not(&error) => {
-                pause(5);
-                continue;
-            }
-            Err(_) => {
-                connection = None;
-                Outcome::Unknown
-            }
-        };
-        let op = Operation { client: id, key: blob(&key), input, invoked, outcome };
-        load.ops.lock().unwrap().push(op);
-    }
-}
-
-fn clients(
-    load: &Arc<Load>,
-    count: u64,
-    nodes: &[SocketAddr],
-    seed: u64,
-    keys: u64,
-) -> Vec<thread::JoinHandle<()>> {
-    (0..count)
-        .map(|id| {
-            let (load, nodes) = (load.clone(), nodes.to_vec());
-            thread::spawn(move || client(load, id, nodes, seed, keys))
-        })
-        .collect()
-}
-
 fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
     (0..cluster.configs.len()).map(|i| cluster.resp(i)).collect()
-}
-
-fn judge(load: &Load) {
-    let ops = std::mem::take(&mut *load.ops.lock().unwrap());
-    let count = ops.len();
-    match check_within(&History { ops }, Budget::default()) {
-        Verdict::Linearizable => println!("{count} operations: linearizable"),
-        Verdict::Violation(window) => panic!("not linearizable:\n{}", window.text()),
-        verdict => panic!("{verdict:?}"),
-    }
 }
 
 fn wait_for_writes(cluster: &Cluster, load: &Load, more: u64) {

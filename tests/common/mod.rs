@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod load;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -13,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_node::config::{Engine, NodeConfig, Peer, Reads, Redirect};
+use quorate_node::config::{Engine, GroupSpec, NodeConfig, Peer, Reads, Redirect, Sharding};
 use tempfile::TempDir;
 
 /// Both engines, for tests that hold for either.
@@ -115,6 +117,22 @@ impl Cluster {
         let configs: Vec<NodeConfig> = configs.collect();
         let running = configs.iter().map(|_| None).collect();
         Cluster { dir, configs, running }
+    }
+
+    /// Divides the store among groups with a replica on every node, as the shardmaster has.
+    pub fn divided(mut self, groups: u32, shards: u16) -> Cluster {
+        let nodes: Vec<u32> = (1..=self.configs.len() as u32).collect();
+        let spec = |group: u32| {
+            let mut nodes = nodes.clone();
+            nodes.rotate_left(group as usize % self.configs.len());
+            GroupSpec { group, nodes }
+        };
+        let groups = (1..=groups).map(spec).collect();
+        let sharding = Sharding { shards, shardmaster: nodes.clone(), groups };
+        for config in &mut self.configs {
+            config.sharding = Some(sharding.clone());
+        }
+        self
     }
 
     /// A cluster that runs and has answered.
