@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
-use quorate_mover::Config as MoverConfig;
+use quorate_mover::{Config as MoverConfig, PIECE_BYTES};
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
 use quorate_protocol::{
@@ -98,7 +98,7 @@ impl GroupConfig {
             poll: if lossy { ms(250) } else { ms(5000) },
             transfers: 4,
             pieces: 4,
-            piece_bytes: 256 * 1024,
+            piece_bytes: PIECE_BYTES,
         };
         GroupConfig {
             group,

@@ -38,6 +38,7 @@ mod net;
 mod peers;
 mod record;
 mod seeds;
+mod shards;
 mod trace;
 mod world;
 

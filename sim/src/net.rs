@@ -62,6 +62,9 @@ impl Ord for UnderWay {
     }
 }
 
+/// May change a parcel before it is on its way.
+type Tamper = Box<dyn FnMut(&mut Parcel) + Send>;
+
 struct State {
     chance: Chance,
     ports: BTreeMap<Name, Arc<dyn Port>>,
@@ -88,6 +91,7 @@ struct State {
     /// Of requests that were sent and answers that were handed over.
     bytes: u64,
     by_kind: BTreeMap<&'static str, u64>,
+    tamper: Option<Tamper>,
 }
 
 /// The network of one world. Cheap to clone.
@@ -121,6 +125,7 @@ impl Net {
             sent: 0,
             bytes: 0,
             by_kind: BTreeMap::new(),
+            tamper: None,
         };
         Net { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()), trace }
     }
@@ -262,6 +267,12 @@ impl Net {
         self.state().duplicate_permille = permille;
     }
 
+    /// Shows every parcel to this before it is sent, to be looked at or changed. What it makes of one
+    /// must be a message still: bytes that are none never pass a real link's checksums.
+    pub fn set_tamper(&self, tamper: impl FnMut(&mut Parcel) + Send + 'static) {
+        self.state().tamper = Some(Box::new(tamper));
+    }
+
     /// Requests between servers that have come over the network so far, in all.
     pub fn received(&self) -> u64 {
         self.state().received.values().sum()
@@ -341,9 +352,12 @@ impl State {
 }
 
 impl Transport for Net {
-    fn send(&self, parcel: Parcel) {
+    fn send(&self, mut parcel: Parcel) {
         let mut state = self.state();
         state.sent += 1;
+        if let Some(tamper) = &mut state.tamper {
+            tamper(&mut parcel);
+        }
         *state.by_kind.entry(parcel.kind).or_default() += 1;
         if parcel.class == Class::Request {
             state.bytes += parcel.body.len() as u64;

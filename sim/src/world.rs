@@ -13,6 +13,7 @@ use std::{
 
 use quorate_courier::PART_BYTES;
 use quorate_kvserver::Machine;
+use quorate_mover::PIECE_BYTES;
 use quorate_node::{
     Directories, Ground, Group, GroupConfig, KvGroup, Library, Ports, config::Engine,
 };
@@ -63,6 +64,8 @@ pub struct Options {
     pub step_bytes: u64,
     /// Bytes of a checkpoint that travel in one message.
     pub part_bytes: usize,
+    /// Bytes of a shard that travel in one message, about.
+    pub piece_bytes: u32,
     /// How the store is divided, if it is.
     pub sharding: Option<Sharding>,
 }
@@ -80,6 +83,7 @@ impl Options {
             sync_delay_max: Duration::from_millis(2),
             step_bytes: STEP_BYTES,
             part_bytes: PART_BYTES,
+            piece_bytes: PIECE_BYTES,
             sharding: None,
         }
     }
@@ -350,7 +354,7 @@ impl World {
         most
     }
 
-    /// Bytes of the files of a server's journal.
+    /// Bytes of the files of a server's journals.
     pub(crate) fn journal_bytes(&self, node: NodeId) -> u64 {
         let disk = self.disk(node);
         let mut paths = disk.files();
@@ -360,7 +364,12 @@ impl World {
 
     /// What stands in the newest checkpoint of a server.
     pub fn newest_checkpoint(&self, node: NodeId) -> Option<Vec<u8>> {
-        let (_, path) = self.newest_saved(node, GROUP)?;
+        self.newest_checkpoint_of(node, GROUP)
+    }
+
+    /// The same, of a group's replica.
+    pub fn newest_checkpoint_of(&self, node: NodeId, group: GroupId) -> Option<Vec<u8>> {
+        let (_, path) = self.newest_saved(node, group)?;
         self.disk(node).peek(&path)
     }
 
@@ -492,6 +501,7 @@ impl World {
             config.mover.masters = self.members(MASTERS);
         }
         config.courier.part_bytes = self.options.part_bytes;
+        config.mover.piece_bytes = self.options.piece_bytes;
         config.rsm.log_bytes_max = self.options.log_bytes_max;
         config.rsm.reads_in_log = self.options.reads_in_log;
         config
@@ -594,8 +604,8 @@ impl World {
         ask(|reply| rsm.send(rsm.name(), ToRsm::AskStatus(reply))).await
     }
 
-    /// Bytes of log that the engine of a running server keeps; `None` if it crashes over the
-    /// question.
+    /// Bytes of log that the engine of a running server keeps; of several groups, the first one's.
+    /// `None` if it crashes over the question.
     pub async fn log_bytes(&self, node: NodeId) -> Option<u64> {
         let log_bytes = self.node(node).group()?.log_bytes.clone();
         ask(|reply| log_bytes.send(Name::of_node(node, Role::Outside), reply)).await

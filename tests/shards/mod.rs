@@ -3,9 +3,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use quorate_kvserver::HashSlot;
+use quorate_kvserver::{HashSlot, View};
 use quorate_protocol::{GroupId, NodeId};
 use quorate_shardmaster::{Command, Configuration, Reply, ShardId};
 use quorate_sim::{
@@ -14,6 +14,10 @@ use quorate_sim::{
 
 /// The labs' number of shards.
 pub const SHARDS: u16 = 10;
+/// The labs' groups.
+pub const GROUPS: [u32; 3] = [100, 101, 102];
+/// After so long without a fault every shard must be where it belongs.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A world of groups, whose clerks are recorded.
 #[derive(Clone)]
@@ -25,9 +29,15 @@ pub struct Lab {
 
 /// Runs a row with every engine and seed, and judges what its clerks have seen.
 pub fn row(name: &str, log_bytes_max: u64, test: impl AsyncFn(Lab)) {
-    for_each_seed(name, 1, |seed| {
+    let options = |_| Options { log_bytes_max, ..Options::sharded(Sharding::LABS) };
+    row_with(name, 1, options, test);
+}
+
+/// The same, with so many seeds, and options that may depend on the seed.
+pub fn row_with(name: &str, few: u64, options: impl Fn(u64) -> Options, test: impl AsyncFn(Lab)) {
+    for_each_seed(name, few, |seed| {
         for engine in ENGINES {
-            let options = Options { engine, log_bytes_max, ..Options::sharded(Sharding::LABS) };
+            let options = Options { engine, ..options(seed) };
             run(seed, options, async |world| {
                 world.start_all(false);
                 let admin = Client::new(&world, vec![]);
@@ -90,6 +100,54 @@ impl Lab {
     /// The servers of a group.
     pub fn servers(&self, group: u32) -> Vec<NodeId> {
         self.world.members(GroupId(group))
+    }
+
+    /// Servers that run, each with its group.
+    pub fn running(&self) -> Vec<(NodeId, GroupId)> {
+        let of =
+            |group: u32| self.servers(group).into_iter().map(move |node| (node, GroupId(group)));
+        GROUPS.into_iter().flat_map(of).filter(|(node, _)| self.world.runs(*node)).collect()
+    }
+
+    /// What a replica has applied.
+    pub async fn view(&self, node: NodeId) -> View {
+        let group = self.world.groups_on(node)[0];
+        self.world.view(node, group).await.expect("it runs, and does not crash")
+    }
+
+    /// The server of a group that leads, by its own word.
+    pub async fn leader(&self, group: u32) -> Option<NodeId> {
+        for node in self.servers(group).into_iter().filter(|node| self.world.runs(*node)) {
+            let leader = self.world.status(node).await.and_then(|status| status.leader);
+            if leader == Some(node.0) {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// Waits until every replica that runs has taken over the newest configuration, has what that gives
+    /// its group, and nothing is on its way.
+    pub async fn settle(&self) -> Arc<Configuration> {
+        let began = self.world.elapsed();
+        loop {
+            let newest = self.query().await;
+            let mut behind = vec![];
+            for (node, group) in self.running() {
+                let view = self.view(node).await;
+                let serving = newest.shards_of(group).count();
+                let here = (view.number, usize::from(view.serving), view.moving.len());
+                if here != (newest.number, serving, 0) {
+                    behind.push((node, view));
+                }
+            }
+            if behind.is_empty() {
+                return newest;
+            }
+            let waited = self.world.elapsed() - began;
+            assert!(waited < SETTLED_WITHIN, "after {waited:?} of {newest:?}: {behind:#?}");
+            self.world.sleep_ms(10).await;
+        }
     }
 
     /// Kills every server of a group that runs.

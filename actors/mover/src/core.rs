@@ -17,6 +17,8 @@ use quorate_shardmaster::{Configuration, Message as ToMaster, ShardId};
 
 use crate::messages::Message;
 
+/// Bytes of a piece, about, where nothing else is wanted.
+pub const PIECE_BYTES: u32 = 256 * 1024;
 /// Questions of other movers that are being answered at one time; others ask again.
 const PULLS_MAX: usize = 256;
 /// Rounds of the timer without any change, after which a mover acts that is not beside the leader.
@@ -104,6 +106,15 @@ struct Transfer {
     quiet: bool,
 }
 
+/// A shard whose giver had nothing to give when it was its turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// How often.
+    times: u32,
+    /// Which of the giver's nodes is to be asked next, if some have answered.
+    source: Option<usize>,
+}
+
 /// What a token was drawn for.
 #[derive(Clone, Debug)]
 enum Purpose {
@@ -149,6 +160,8 @@ pub struct Mover {
     awaiting: Option<u64>,
     master: usize,
     transfers: BTreeMap<ShardId, Transfer>,
+    /// Shards that have let others go first.
+    passed: BTreeMap<ShardId, Passed>,
     /// The timer is set.
     watching: bool,
     /// Rounds of the timer without any change.
@@ -173,6 +186,7 @@ impl Mover {
             next: None,
             awaiting: None,
             transfers: BTreeMap::new(),
+            passed: BTreeMap::new(),
             watching: false,
             quiet: 0,
             turn: 0,
@@ -279,22 +293,29 @@ impl Mover {
         }
     }
 
-    /// Has the shards carried that are to come, a few at a time.
+    /// Has the shards carried that are to come, a few at a time. Those whose givers had nothing to give let
+    /// the others go first: a giver may be dead for good.
     fn carry(&mut self, out: &mut Out<Self>) {
         let awaited: BTreeMap<ShardId, u64> =
             self.awaited().map(|(moving, _)| (moving.shard, moving.number)).collect();
         self.transfers.retain(|shard, transfer| awaited.get(shard) == Some(&transfer.number));
+        self.passed.retain(|shard, _| awaited.contains_key(shard));
         let free = self.config.transfers.saturating_sub(self.transfers.len());
+        let passed = |shard: &ShardId| self.passed.get(shard).copied().unwrap_or_default();
         let new = self.awaited().filter(|(moving, _)| !self.transfers.contains_key(&moving.shard));
+        let mut new: Vec<(&Moving, &Cursor)> = new.collect();
+        new.sort_by_key(|(moving, _)| passed(&moving.shard).times);
         let new: Vec<(ShardId, Transfer)> = new
+            .into_iter()
             .take(free)
             .map(|(moving, cursor)| {
                 let nodes = moving.nodes.clone();
                 let own = nodes.iter().position(|node| *node == self.config.me);
+                let source = own.filter(|_| self.quiet < 2).unwrap_or(self.turn);
                 let transfer = Transfer {
                     number: moving.number,
                     from: moving.other,
-                    source: own.filter(|_| self.quiet < 2).unwrap_or(self.turn),
+                    source: passed(&moving.shard).source.unwrap_or(source),
                     nodes,
                     next: Some(cursor.clone()),
                     asked: None,
@@ -306,10 +327,21 @@ impl Mover {
             })
             .collect();
         self.transfers.extend(new);
+        self.pull_all(out);
+    }
+
+    fn pull_all(&mut self, out: &mut Out<Self>) {
         let shards: Vec<ShardId> = self.transfers.keys().copied().collect();
         for shard in shards {
             self.pull(shard, out);
         }
+    }
+
+    /// A shard's giver has nothing to give: another one that waits has its turn now, if there is any.
+    fn pass(&mut self, shard: ShardId, source: Option<usize>) {
+        self.transfers.remove(&shard);
+        let passed = self.passed.entry(shard).or_default();
+        (passed.times, passed.source) = (passed.times.saturating_add(1), source);
     }
 
     /// Asks for the next piece of a shard, unless enough is under way.
@@ -338,9 +370,11 @@ impl Mover {
         transfer.asked = None;
         let right = piece.filter(|piece| crc32fast::hash(piece) == crc);
         let read = right.and_then(|piece| Some((Piece::decode(&piece).ok()?, piece)));
-        let Some((read, piece)) =
-            read.filter(|(read, _)| transfer.next.as_ref() == Some(&read.after))
-        else {
+        let is_asked = |read: &Piece| {
+            (read.shard, read.number) == (shard, transfer.number)
+                && transfer.next.as_ref() == Some(&read.after)
+        };
+        let Some((read, piece)) = read.filter(|(read, _)| is_asked(read)) else {
             // V1. It lags, or another replica does better.
             transfer.source = transfer.source.wrapping_add(1);
             transfer.pausing = true;
@@ -349,6 +383,7 @@ impl Mover {
         transfer.quiet = false;
         transfer.submitted += 1;
         transfer.next = read.next;
+        self.passed.remove(&shard);
         let (number, last) = (transfer.number, transfer.next.is_none());
         let (from, nodes) = (transfer.from, transfer.nodes.clone());
         if last && is_planted(Bug::DeletedWhenFetched) {
@@ -498,6 +533,27 @@ impl Mover {
         out.send(Outbound::Mover(pull.from.group, pull.from.node, pulled));
     }
 
+    /// Asks again those that had nothing to give, unless other shards wait for their turn.
+    fn on_soon(&mut self, out: &mut Out<Self>) {
+        let waiting = self.awaited().count().saturating_sub(self.transfers.len());
+        let idle = |t: &Transfer| t.pausing && t.submitted == 0;
+        let idle = self.transfers.iter().filter(|(_, transfer)| idle(transfer));
+        let idle: Vec<(ShardId, usize)> =
+            idle.map(|(shard, transfer)| (*shard, transfer.source)).collect();
+        if self.acts() {
+            for (shard, source) in idle.into_iter().take(waiting) {
+                self.pass(shard, Some(source));
+            }
+        }
+        for transfer in self.transfers.values_mut() {
+            transfer.pausing = false;
+        }
+        match self.acts() {
+            true => self.carry(out),
+            false => self.pull_all(out),
+        }
+    }
+
     /// What has been silent for a whole round of the timer is begun anew.
     fn on_again(&mut self, out: &mut Out<Self>) {
         self.watching = false;
@@ -508,7 +564,7 @@ impl Mover {
         let silent: Vec<ShardId> =
             self.transfers.iter().filter(|(_, t)| t.quiet).map(|(shard, _)| *shard).collect();
         for shard in silent {
-            self.transfers.remove(&shard);
+            self.pass(shard, None);
         }
         for transfer in self.transfers.values_mut() {
             transfer.quiet = true;
@@ -580,15 +636,7 @@ impl Core for Mover {
     fn on_timer(&mut self, timer: Timer, out: &mut Out<Self>) {
         match timer {
             Timer::Again => self.on_again(out),
-            Timer::Soon => {
-                for transfer in self.transfers.values_mut() {
-                    transfer.pausing = false;
-                }
-                let shards: Vec<ShardId> = self.transfers.keys().copied().collect();
-                for shard in shards {
-                    self.pull(shard, out);
-                }
-            }
+            Timer::Soon => self.on_soon(out),
             Timer::Poll => {
                 if self.next.is_none() {
                     self.master = (self.master + 1) % self.config.masters.len().max(1);

@@ -38,6 +38,6 @@ mod actor;
 mod core;
 mod messages;
 
-pub use crate::core::{Config, Mover, Outbound, Timer};
+pub use crate::core::{Config, Mover, Outbound, PIECE_BYTES, Timer};
 pub use actor::{MoverActor, Wiring};
 pub use messages::Message;

@@ -155,6 +155,8 @@ pub struct RsmActor<M: StateMachine> {
     /// Reads that wait for an index to be applied.
     barred_reads: BTreeMap<Index, Vec<Read<M>>>,
     pub(crate) bytes_since_checkpoint: u64,
+    /// Of the state since then: they are in no checkpoint but the last one, or in none.
+    pub(crate) garbage_bytes: u64,
     /// Where the log stands after what is applied.
     pub(crate) position: Position,
     /// What is being read from the files.
@@ -206,6 +208,7 @@ impl<M: StateMachine> RsmActor<M> {
             asked_reads: BTreeMap::new(),
             barred_reads: BTreeMap::new(),
             bytes_since_checkpoint: 0,
+            garbage_bytes: 0,
             position: Position::default(),
             reading: Reading::Nothing,
             saving: None,
@@ -444,7 +447,8 @@ impl<M: StateMachine> RsmActor<M> {
             }
         }
         if let Some(garbage) = machine.take_garbage() {
-            self.wiring.files.send(stage.name(), FilesMessage::Drop(garbage));
+            self.garbage_bytes = self.garbage_bytes.saturating_add(garbage.bytes);
+            self.wiring.files.send(stage.name(), FilesMessage::Drop(garbage.what));
         }
         if let Some(waiters) = waiters {
             answer(waiters.into_iter().zip(answers), stage.name());

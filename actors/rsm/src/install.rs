@@ -163,7 +163,7 @@ impl<M: StateMachine> RsmActor<M> {
         self.next = position.index.next();
         self.position = position.clone();
         self.checkpointed = position;
-        self.bytes_since_checkpoint = 0;
+        (self.bytes_since_checkpoint, self.garbage_bytes) = (0, 0);
         if former.0.is_none() {
             // What the engine has kept below, it may keep: others may lag.
             self.kept_from = Index(1);
@@ -280,10 +280,12 @@ impl<M: StateMachine> RsmActor<M> {
     }
 
     /// One generation of the log stays for replicas that lag a little, so a checkpoint is due after
-    /// half of what may be kept.
+    /// half of what may be kept. What the state has got rid of counts too: it is on the disk until a
+    /// checkpoint is made without it.
     pub(crate) fn checkpoint_if_due(&mut self, stage: &mut Stage<Self>) {
         let max = self.config.log_bytes_max;
-        let due = max != u64::MAX && self.bytes_since_checkpoint >= (max / 2).max(1);
+        let bytes = self.bytes_since_checkpoint.saturating_add(self.garbage_bytes);
+        let due = max != u64::MAX && bytes >= (max / 2).max(1);
         self.checkpoint_if(due, stage);
     }
 
@@ -294,7 +296,7 @@ impl<M: StateMachine> RsmActor<M> {
             return;
         }
         let Some(machine) = &self.machine else { return };
-        self.bytes_since_checkpoint = 0;
+        (self.bytes_since_checkpoint, self.garbage_bytes) = (0, 0);
         let position = self.position.clone();
         let books = Books {
             position: position.clone(),

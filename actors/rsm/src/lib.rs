@@ -64,7 +64,7 @@ mod sessions;
 
 pub use actor::{Config, Empty, RsmActor, Timer, Wiring};
 pub use checkpoint::Restored;
-pub use machine::{At, Restore, Restoring, StateMachine};
+pub use machine::{At, Garbage, Restore, Restoring, StateMachine};
 pub use messages::*;
 pub use quorate_persistence::Writer;
 pub use sessions::{EXPIRY_MS, REPLIES_MAX, STALE_MS, Scopes, SessionImage, Sessions, Verdict};

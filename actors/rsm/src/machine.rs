@@ -64,7 +64,7 @@ pub trait StateMachine: Sized + Send + Unpin + 'static {
     }
 
     /// What the last command has made useless, and takes long to free: that is done on another thread.
-    fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
+    fn take_garbage(&mut self) -> Option<Garbage> {
         None
     }
 
@@ -83,6 +83,14 @@ pub trait StateMachine: Sized + Send + Unpin + 'static {
     /// Makes the machine again of what its snapshot has written, on another thread. Equal states must
     /// write equal bytes.
     fn restore() -> Restore<Self>;
+}
+
+/// What a machine needs no more.
+pub struct Garbage {
+    /// To be freed.
+    pub what: Box<dyn Send>,
+    /// Bytes that it takes in a checkpoint, about: once they are many, a new one is made without them.
+    pub bytes: u64,
 }
 
 /// Makes a machine of the bytes of its snapshot, as they come: cut anywhere.
@@ -114,11 +122,19 @@ impl<M: 'static> Restore<M> {
         Restore::streamed(Whole { bytes: vec![], make })
     }
 
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.0.feed(bytes)
     }
 
-    pub(crate) fn finish(self) -> Result<M, String> {
+    /// Those were all.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn finish(self) -> Result<M, String> {
         self.0.finish()
     }
 }

@@ -53,7 +53,7 @@ pub enum Command {
         number: u64,
         /// What is there already.
         after: Cursor,
-        /// Bytes of the piece, about; one pair is always there.
+        /// Bytes of the piece, about; one session or pair is always there.
         bytes_max: u32,
     },
 }
@@ -100,6 +100,10 @@ pub struct Pair {
 /// of any replica and taken in once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Piece {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// The configuration by which it goes.
+    pub number: u64,
     /// What was there before.
     pub after: Cursor,
     /// Sessions, in order.

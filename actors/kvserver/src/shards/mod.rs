@@ -17,7 +17,7 @@ use quorate_protocol::{
     GroupId,
     planted::{Bug, is_planted},
 };
-use quorate_rsm::{At, Restore, Restoring, Scopes, Sessions, StateMachine, Writer};
+use quorate_rsm::{At, Garbage, Restore, Restoring, Scopes, Sessions, StateMachine, Writer};
 use quorate_shardmaster::{Configuration, ShardId};
 
 pub use self::messages::{Command, Cursor, Load, Moving, Pair, Phase, Piece, View};
@@ -36,7 +36,8 @@ pub struct Machine {
     store: Store,
     /// `None`: the group serves everything, for ever.
     table: Option<Table>,
-    garbage: Option<Slots>,
+    /// What is to be freed, and how many bytes of keys and values that are.
+    garbage: Option<(Slots, u64)>,
 }
 
 impl Machine {
@@ -113,15 +114,13 @@ impl Machine {
     }
 
     fn give_up(&mut self, shard: ShardId, number: u64, scopes: &mut Scopes<Reply>) -> Reply {
-        let (keys, bytes) = match self.table {
-            Some(_) => self.store.load(self.slots(shard)),
-            None => return Reply::Count(0),
-        };
+        let slots = self.slots(shard);
         let Some(table) = &mut self.table else { return Reply::Count(0) };
         match table.place(shard) {
             Place::GivenUp(given) => Reply::Count(u64::from(given.0.number == number)),
             Place::Leaving(way) if way.number == number => {
                 let way = (**way).clone();
+                let (keys, bytes) = self.store.load(slots);
                 let sessions = match is_planted(Bug::SessionsStayBehind) {
                     true => Sessions::default(),
                     false => scopes.take(shard.0),
@@ -148,8 +147,9 @@ impl Machine {
             return Reply::Count(0);
         };
         let Ok(piece) = Piece::decode(piece) else { return Reply::Count(0) };
+        let right = (piece.shard, piece.number) == (shard, arrival.way.number);
         let known = arrival.total.is_none_or(|total| total == piece.total);
-        if arrival.way.number != number || arrival.cursor != piece.after || !known {
+        if arrival.way.number != number || !right || arrival.cursor != piece.after || !known {
             return Reply::Count(0);
         }
         let foreign = |pair: &Pair| !slots.contains(&HashSlot::of(&pair.key).number());
@@ -196,8 +196,11 @@ impl Machine {
     }
 
     fn discard(&mut self, shard: ShardId) {
+        let former = self.store.bytes();
         let cut = self.store.cut(self.slots(shard));
-        self.garbage.get_or_insert_default().extend(cut);
+        let (garbage, bytes) = self.garbage.get_or_insert_default();
+        garbage.extend(cut);
+        *bytes += former - self.store.bytes();
     }
 
     fn piece(&self, shard: ShardId, number: u64, after: &Cursor, bytes_max: u32) -> Option<Piece> {
@@ -210,6 +213,8 @@ impl Machine {
             return None;
         }
         let mut piece = Piece {
+            shard,
+            number,
             after: after.clone(),
             sessions: vec![],
             pairs: vec![],
@@ -225,7 +230,7 @@ impl Machine {
         };
         if let Some(client) = client {
             for (client_id, image) in sessions.after(client) {
-                if bytes >= bytes_max {
+                if bytes >= bytes_max && bytes > 0 {
                     return Some(piece);
                 }
                 bytes += image.weight();
@@ -313,8 +318,9 @@ impl StateMachine for Machine {
         self.table.as_ref().map_or(0, |table| table.changes)
     }
 
-    fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
-        self.garbage.take().map(|garbage| Box::new(garbage) as Box<dyn Send>)
+    fn take_garbage(&mut self) -> Option<Garbage> {
+        let (slots, bytes) = self.garbage.take()?;
+        Some(Garbage { what: Box::new(slots), bytes })
     }
 
     fn size(&self) -> (u64, u64) {
