@@ -96,7 +96,9 @@ impl GroupConfig {
             masters: vec![],
             retry: if lossy { ms(100) } else { ms(1000) },
             poll: if lossy { ms(250) } else { ms(5000) },
-            transfers: 4,
+            nodes: nodes.clone(),
+            transfers: 32,
+            transfer_bytes: 1 << 20,
             pieces: 4,
             piece_bytes: PIECE_BYTES,
         };

@@ -40,8 +40,14 @@ pub struct Config {
     /// How often a shardmaster on another node is asked again for what it has not told: it may have
     /// forgotten the question, or hear nothing itself.
     pub poll: Duration,
-    /// Shards that are carried at one time.
+    /// The nodes of its group. While nobody leads, the first one acts, so that groups come to be led by
+    /// different nodes.
+    pub nodes: Vec<NodeId>,
+    /// Shards that are carried at one time, at most ...
     pub transfers: usize,
+    /// ... and about how many bytes of them: what is being carried is not served. Two shards may be
+    /// carried whatever they hold.
+    pub transfer_bytes: u64,
     /// Pieces of each that are on their way into the log.
     pub pieces: usize,
     /// Bytes of a piece, about.
@@ -102,6 +108,8 @@ struct Transfer {
     pausing: bool,
     /// Pieces on their way into the log.
     submitted: usize,
+    /// Bytes that are still to come, once that is known.
+    bytes: Option<u64>,
     /// Nothing has happened since the timer was set.
     quiet: bool,
 }
@@ -160,6 +168,8 @@ pub struct Mover {
     awaiting: Option<u64>,
     master: usize,
     transfers: BTreeMap<ShardId, Transfer>,
+    /// Bytes of the shard that was carried last: others may hold as much.
+    usual: u64,
     /// Shards that have let others go first.
     passed: BTreeMap<ShardId, Passed>,
     /// The timer is set.
@@ -186,6 +196,7 @@ impl Mover {
             next: None,
             awaiting: None,
             transfers: BTreeMap::new(),
+            usual: PIECE_BYTES.into(),
             passed: BTreeMap::new(),
             watching: false,
             quiet: 0,
@@ -246,7 +257,12 @@ impl Mover {
     }
 
     fn acts(&self) -> bool {
-        self.leader.is_none_or(|leader| leader == self.config.me) || self.quiet >= PATIENCE
+        let first = self.config.nodes.first() == Some(&self.config.me);
+        match self.leader {
+            Some(leader) if leader == self.config.me => true,
+            None if first || self.quiet > 0 => true,
+            _ => self.quiet >= PATIENCE,
+        }
     }
 
     fn awaited(&self) -> impl Iterator<Item = (&Moving, &Cursor)> {
@@ -300,7 +316,7 @@ impl Mover {
             self.awaited().map(|(moving, _)| (moving.shard, moving.number)).collect();
         self.transfers.retain(|shard, transfer| awaited.get(shard) == Some(&transfer.number));
         self.passed.retain(|shard, _| awaited.contains_key(shard));
-        let free = self.config.transfers.saturating_sub(self.transfers.len());
+        let free = self.free();
         let passed = |shard: &ShardId| self.passed.get(shard).copied().unwrap_or_default();
         let new = self.awaited().filter(|(moving, _)| !self.transfers.contains_key(&moving.shard));
         let mut new: Vec<(&Moving, &Cursor)> = new.collect();
@@ -321,6 +337,7 @@ impl Mover {
                     asked: None,
                     pausing: false,
                     submitted: 0,
+                    bytes: None,
                     quiet: false,
                 };
                 (moving.shard, transfer)
@@ -328,6 +345,16 @@ impl Mover {
             .collect();
         self.transfers.extend(new);
         self.pull_all(out);
+    }
+
+    /// How many more shards may be carried now.
+    fn free(&self) -> usize {
+        let carried = self.transfers.len();
+        let usual = self.usual.max(1);
+        let bytes = self.transfers.values().map(|transfer| transfer.bytes.unwrap_or(usual)).sum();
+        let more = self.config.transfer_bytes.saturating_sub(bytes).div_ceil(usual);
+        let more = usize::try_from(more).unwrap_or(usize::MAX).max(2_usize.saturating_sub(carried));
+        more.min(self.config.transfers.saturating_sub(carried))
     }
 
     fn pull_all(&mut self, out: &mut Out<Self>) {
@@ -383,6 +410,10 @@ impl Mover {
         transfer.quiet = false;
         transfer.submitted += 1;
         transfer.next = read.next;
+        let came: u64 =
+            read.pairs.iter().map(|pair| (pair.key.len() + pair.value.len()) as u64).sum();
+        transfer.bytes = Some(transfer.bytes.unwrap_or(read.total.bytes).saturating_sub(came));
+        self.usual = read.total.bytes;
         self.passed.remove(&shard);
         let (number, last) = (transfer.number, transfer.next.is_none());
         let (from, nodes) = (transfer.from, transfer.nodes.clone());
@@ -392,6 +423,10 @@ impl Mover {
         let receive = Command::Receive { shard, number, piece };
         self.submit(Purpose::Receive { shard, number, last }, receive, out);
         self.pull(shard, out);
+        // It may be known only now that there is room for more.
+        if self.acts() && self.free() > 0 {
+            self.carry(out);
+        }
     }
 
     fn tell_received(
