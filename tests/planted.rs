@@ -46,12 +46,17 @@ fn engines(bug: Bug) -> &'static [Engine] {
     }
 }
 
+/// The groups of a turn: errors about shards show in a store that is divided.
+fn groups(bug: Bug, turn: u64) -> u32 {
+    if bug < Bug::GivenUpShardServed { 0 } else { 2 + (turn % 2) as u32 }
+}
+
 /// The run of a turn.
-fn draw(engine: Engine, turn: u64) -> (Schedule, &'static str) {
+fn draw(engine: Engine, turn: u64, groups: u32) -> (Schedule, &'static str) {
     let faults = FAULTS[turn as usize % FAULTS.len()];
     let profile: Profile = faults.parse().expect("faults by their names");
     let plan =
-        Plan { engine, seed: turn + 1, steps: STEPS, faults: profile, servers: None, groups: 0 };
+        Plan { engine, seed: turn + 1, steps: STEPS, faults: profile, servers: None, groups };
     (Schedule::draw(&plan), faults)
 }
 
@@ -88,7 +93,10 @@ fn every_planted_error_is_found() {
         Err(_) => Bug::ALL.to_vec(),
     };
     let turns = seeds(CLEAN).into_iter().map(|seed| seed.saturating_sub(1));
-    let clean = turns.flat_map(|turn| ENGINES.map(|engine| draw(engine, turn)));
+    let clean = turns.flat_map(|turn| {
+        let groups = if turn % 4 == 3 { 2 } else { 0 };
+        ENGINES.map(|engine| draw(engine, turn, groups))
+    });
     let mut wrongs: Vec<String> = clean.filter_map(|(run, faults)| wrong(&run, faults)).collect();
     let mut missed = vec![];
     print("error", ["engine", "faults"], ["seeds", "s", "said"]);
@@ -101,7 +109,8 @@ fn every_planted_error_is_found() {
                 break None;
             }
             let turn = seeds / engines.len() as u64;
-            let (schedule, faults) = draw(engines[seeds as usize % engines.len()], turn);
+            let engine = engines[seeds as usize % engines.len()];
+            let (schedule, faults) = draw(engine, turn, groups(bug, turn));
             seeds += 1;
             let Some(said) = said(&schedule, Some(bug)) else { continue };
             // It must be the planted error that shows.
@@ -132,7 +141,7 @@ fn a_run_that_shows_an_error_is_made_short() {
     let _alone = ONE_AT_A_TIME.lock();
     for bug in [Bug::PromiseNotRecorded, Bug::VoteNotRecorded, Bug::DuplicatesApplied] {
         let engine = engines(bug)[0];
-        let mut runs = (0..).map(|turn| draw(engine, turn).0);
+        let mut runs = (0..).map(|turn| draw(engine, turn, 0).0);
         let long = runs.find(|run| said(run, Some(bug)).is_some()).expect("some turn shows it");
         plant(Some(bug));
         let failed = play(&long).expect_err("one schedule is one run");

@@ -194,8 +194,8 @@ bugs! {
     AwaitedShardServed = "awaited-shard-served",
     /// A shard goes without what its clients were answered.
     SessionsStayBehind = "sessions-stay-behind",
-    /// The group takes over a configuration though it lacks the one before.
-    ConfigurationSkipped = "configuration-skipped",
+    /// The group takes over a configuration though shards of the one before have not come.
+    ConfigurationTooEarly = "configuration-too-early",
     /// The mover has a shard deleted that has been fetched, whether it is durable there or not.
     DeletedWhenFetched = "deleted-when-fetched",
 }

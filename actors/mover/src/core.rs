@@ -301,7 +301,7 @@ impl Mover {
 
     fn configure(&mut self, out: &mut Out<Self>) {
         let under_way = self.open.values().any(|open| matches!(open, Purpose::Configure));
-        let complete = self.awaited().next().is_none() || is_planted(Bug::ConfigurationSkipped);
+        let complete = self.awaited().next().is_none() || is_planted(Bug::ConfigurationTooEarly);
         if let (Some(next), true, false) = (&self.next, complete, under_way) {
             // What comes back to us must have been handed over before: the machine says so.
             let next = next.clone();
