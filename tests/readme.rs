@@ -14,9 +14,10 @@ fn commands() -> Vec<String> {
     lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect()
 }
 
-/// What the binary says of a subcommand.
+/// What the binary says of a subcommand, which may have one of its own.
 fn help(subcommand: &str) -> String {
-    let asked = Command::new(env!("CARGO_BIN_EXE_quorate")).args([subcommand, "--help"]).output();
+    let words = subcommand.split(' ');
+    let asked = Command::new(env!("CARGO_BIN_EXE_quorate")).args(words).arg("--help").output();
     let answer = asked.expect("the binary was built with this test");
     let said = String::from_utf8_lossy(&answer.stderr);
     assert!(answer.status.success(), "`quorate {subcommand}` does not exist: {said}");
@@ -37,7 +38,8 @@ fn option(help: &str, name: &str) -> Option<bool> {
 fn places(help: &str, subcommand: &str) -> (usize, usize) {
     let usage = help.lines().find_map(|line| line.trim().strip_prefix("Usage:"));
     let usage = usage.unwrap_or_else(|| panic!("the help of `{subcommand}` has no usage"));
-    let mut words = usage.split_whitespace().skip(2).peekable();
+    let own = 1 + subcommand.split(' ').count();
+    let mut words = usage.split_whitespace().skip(own).peekable();
     let (mut least, mut most) = (0, 0);
     while let Some(word) = words.next() {
         if word.starts_with("--") {
@@ -55,7 +57,13 @@ fn places(help: &str, subcommand: &str) -> (usize, usize) {
 fn check(line: &str, arguments: &str) {
     let mut words = arguments.split_whitespace();
     let subcommand = words.next().unwrap_or_else(|| panic!("`{line}` names no subcommand"));
-    let help = help(subcommand);
+    let mut subcommand = subcommand.to_string();
+    let mut help = help(&subcommand);
+    if help.contains("\nCommands:") {
+        let of_it = words.next().unwrap_or_else(|| panic!("`{line}` names no subcommand of it"));
+        subcommand = format!("{subcommand} {of_it}");
+        help = self::help(&subcommand);
+    }
     let mut given = 0;
     while let Some(word) = words.next() {
         match word.starts_with("--") {
@@ -69,7 +77,7 @@ fn check(line: &str, arguments: &str) {
             },
         }
     }
-    let (least, most) = places(&help, subcommand);
+    let (least, most) = places(&help, &subcommand);
     assert!((least..=most).contains(&given), "`{line}` has {given} arguments\n{help}");
 }
 
