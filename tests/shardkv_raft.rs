@@ -12,7 +12,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use quorate_protocol::GroupId;
 use quorate_shardmaster::ShardId;
 use quorate_sim::{Options, Recorded, Sharding};
-use shards::{GROUPS, Lab, SHARDS, key, row_with};
+use shards::{Appenders, GROUPS, Lab, Pairs, SHARDS, check, key, random, row_with, value};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// No checkpoint at all: the labs' -1.
@@ -22,9 +22,6 @@ const ROW_MAX: Duration = Duration::from_secs(120);
 /// How long a parcel takes, in milliseconds. The labs' networks add nothing to what their machines
 /// need; with a few milliseconds a client gets as much done as theirs do.
 const DELAY_MS: (u64, u64) = (1, 5);
-
-/// Keys and the values that they should have.
-type Pairs = Vec<(String, String)>;
 
 /// Runs a row on a network that loses no message.
 fn row(name: &str, maxraftstate: u64, test: impl AsyncFn(Lab)) {
@@ -51,22 +48,6 @@ fn unreliable_row(name: &str, maxraftstate: u64, test: impl AsyncFn(Lab)) {
         lab.world.net.set_lossy(true);
         test(lab).await;
     });
-}
-
-/// A value of so many characters.
-fn random(lab: &Lab, chars: usize) -> String {
-    (0..chars).map(|_| char::from(b'a' + lab.world.below(26) as u8)).collect()
-}
-
-async fn value(clerk: &Recorded, key: &str) -> String {
-    let value = clerk.get(key).await.map(|found| found.value).unwrap_or_default();
-    String::from_utf8_lossy(&value).into_owned()
-}
-
-async fn check(clerk: &Recorded, pairs: &[(String, String)]) {
-    for (key, expected) in pairs {
-        assert_eq!(value(clerk, key).await, *expected, "Get({key})");
-    }
 }
 
 /// Get and Append, key by key.
@@ -109,49 +90,6 @@ async fn check_logs(lab: &Lab, maxraftstate: u64) {
             let size = lab.world.log_bytes_of(node, GroupId(group)).await;
             assert!(size <= 8 * maxraftstate, "{node}: {size} bytes of log, 8 x {maxraftstate}");
         }
-    }
-}
-
-/// One clerk per key, which appends so many characters at a time, and pauses, until it is told to stop.
-struct Appenders {
-    stop: Rc<Cell<bool>>,
-    clerks: Vec<JoinHandle<(String, String, u64)>>,
-}
-
-impl Appenders {
-    fn start(lab: &Lab, pairs: Pairs, chars: usize, pause_ms: u64) -> Appenders {
-        let stop = Rc::new(Cell::new(false));
-        let clerks = pairs.into_iter().map(|(key, mut expected)| {
-            let (lab, stop) = (lab.clone(), stop.clone());
-            lab.world.clone().spawn(async move {
-                let (clerk, mut appends) = (lab.clerk(), 0);
-                while !stop.get() {
-                    let more = random(&lab, chars);
-                    clerk.append(&key, &more).await;
-                    expected += &more;
-                    appends += 1;
-                    if pause_ms > 0 {
-                        lab.world.sleep_ms(pause_ms).await;
-                    }
-                }
-                (key, expected, appends)
-            })
-        });
-        Appenders { clerks: clerks.collect(), stop }
-    }
-
-    /// What each key should have now. Every clerk has got something done.
-    async fn stop(self) -> Pairs {
-        self.stop.set(true);
-        let mut pairs = vec![];
-        for clerk in self.clerks {
-            let ended = timeout(Duration::from_secs(20), clerk).await;
-            let (key, expected, appends) =
-                ended.expect("a clerk ends what it has begun").expect("a clerk failed");
-            assert!(appends > 0, "the clerk of {key} has never got anything done");
-            pairs.push((key, expected));
-        }
-        pairs
     }
 }
 
