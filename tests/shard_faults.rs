@@ -539,3 +539,55 @@ fn groups_that_exchange_shards_do_not_wait_for_each_other() {
         lab.leave(&[102]).await;
     });
 }
+
+/// Bytes of every checkpoint that lies on the disk of a server.
+fn checkpoint_bytes(lab: &Lab, node: NodeId) -> usize {
+    let disk = lab.world.disk(node);
+    let files = disk.files();
+    let saved =
+        files.iter().filter(|path| path.components().any(|c| c.as_os_str() == "checkpoint"));
+    saved.filter_map(|path| disk.peek(path)).map(|content| content.len()).sum()
+}
+
+/// A shard that was given away and deleted is in no checkpoint either, though what that takes in the log is
+/// far less than what makes a checkpoint due: what is deleted counts. (6.5840 2026, TestDeleteBasic5A, whose
+/// logs are longer: there it is the log that makes it due.)
+#[test]
+fn what_is_given_away_leaves_the_checkpoints_too() {
+    const LOG_BYTES_MAX: u64 = 10_000;
+    let options = |_| Options { log_bytes_max: LOG_BYTES_MAX, ..Options::sharded(Sharding::LABS) };
+    row_with("given away", 2, options, async |lab| {
+        lab.join(&[100]).await;
+        let clerk = lab.clerk();
+        let mut pairs = vec![];
+        for n in 0..60 {
+            let (key, value) = (key(n % SHARDS, &format!(":{n}")), random(&lab, 1000));
+            clerk.put(&key, &value).await;
+            pairs.push((key, value));
+        }
+        for node in lab.servers(100) {
+            let rsm = lab.world.node(node).group().expect("a replica").rsm.clone();
+            rsm.send(rsm.name(), quorate_rsm::Message::TakeCheckpoint);
+        }
+        lab.world.sleep_ms(1000).await;
+        let node = lab.servers(100)[0];
+        let taken = async || lab.world.status(node).await.expect("it does not crash").taken;
+        let all = checkpoint_bytes(&lab, node);
+        assert!(all > 60_000, "{all} bytes");
+        let before = taken().await;
+
+        lab.join(&[101]).await;
+        lab.settle().await;
+        lab.world.sleep_ms(1000).await;
+        assert!(taken().await > before, "no new checkpoint is made");
+        let log = lab.world.log_bytes_of(node, A).await;
+        assert!(log < LOG_BYTES_MAX / 2, "{log} bytes of log would have made it due");
+        for (one, other) in lab.servers(100).into_iter().zip(lab.servers(101)) {
+            let (here, there) = (checkpoint_bytes(&lab, one), checkpoint_bytes(&lab, other));
+            assert!(here < 40_000, "{one}: {here} bytes, though half of the shards are gone");
+            let (most, both) = (all + LOG_BYTES_MAX as usize, here + there);
+            assert!(both <= most, "{here} + {there} bytes, at most {most}");
+        }
+        check(&clerk, &pairs).await;
+    });
+}
