@@ -8,16 +8,11 @@ mod shards;
 use std::time::Duration;
 
 use quorate_sim::Recorded;
-use shards::{Lab, SHARDS, key, row};
+use shards::{Lab, SHARDS, key, row, value};
 use tokio::time::timeout;
 
 /// So small that checkpoints are made within a row.
 const LOG_BYTES_MAX: u64 = 8192;
-
-async fn value(clerk: &Recorded, key: &str) -> String {
-    let value = clerk.get(key).await.map(|found| found.value).unwrap_or_default();
-    String::from_utf8_lossy(&value).into_owned()
-}
 
 /// Ten random keys and their values.
 async fn ten_keys(lab: &Lab, clerk: &Recorded) -> Vec<(String, String)> {

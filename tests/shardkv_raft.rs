@@ -9,10 +9,11 @@ mod shards;
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
+use quorate_kvserver::HashSlot;
 use quorate_protocol::GroupId;
 use quorate_shardmaster::ShardId;
 use quorate_sim::{Options, Recorded, Sharding};
-use shards::{GROUPS, Lab, SHARDS, key, row_with};
+use shards::{Appenders, GROUPS, Lab, Pairs, SHARDS, check, key, random, row_with, value};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// No checkpoint at all: the labs' -1.
@@ -22,9 +23,6 @@ const ROW_MAX: Duration = Duration::from_secs(120);
 /// How long a parcel takes, in milliseconds. The labs' networks add nothing to what their machines
 /// need; with a few milliseconds a client gets as much done as theirs do.
 const DELAY_MS: (u64, u64) = (1, 5);
-
-/// Keys and the values that they should have.
-type Pairs = Vec<(String, String)>;
 
 /// Runs a row on a network that loses no message.
 fn row(name: &str, maxraftstate: u64, test: impl AsyncFn(Lab)) {
@@ -39,7 +37,8 @@ fn row(name: &str, maxraftstate: u64, test: impl AsyncFn(Lab)) {
         test(lab.clone()).await;
         let took = lab.world.elapsed();
         assert!(took < ROW_MAX, "{name}: {took:?}");
-        if maxraftstate == NEVER {
+        // The labs check three of the rows only.
+        if maxraftstate > 1 {
             check_logs(&lab, maxraftstate).await;
         }
     });
@@ -51,22 +50,6 @@ fn unreliable_row(name: &str, maxraftstate: u64, test: impl AsyncFn(Lab)) {
         lab.world.net.set_lossy(true);
         test(lab).await;
     });
-}
-
-/// A value of so many characters.
-fn random(lab: &Lab, chars: usize) -> String {
-    (0..chars).map(|_| char::from(b'a' + lab.world.below(26) as u8)).collect()
-}
-
-async fn value(clerk: &Recorded, key: &str) -> String {
-    let value = clerk.get(key).await.map(|found| found.value).unwrap_or_default();
-    String::from_utf8_lossy(&value).into_owned()
-}
-
-async fn check(clerk: &Recorded, pairs: &[(String, String)]) {
-    for (key, expected) in pairs {
-        assert_eq!(value(clerk, key).await, *expected, "Get({key})");
-    }
 }
 
 /// Get and Append, key by key.
@@ -96,62 +79,22 @@ async fn put(lab: &Lab, clerk: &Recorded, count: u16, chars: usize) -> Pairs {
     pairs
 }
 
-/// The labs' log check, on every server, running or not: the log has at most 8 times the bytes at which a
-/// snapshot is due, and there is no snapshot at all where none is ever due.
+/// The labs' log check, on every server: the log has at most 8 times the bytes at which a snapshot is due,
+/// and there is no snapshot at all where none is ever due. What an engine keeps is known of servers that
+/// run; where the labs stop groups and never start them again, that is not all of them.
 async fn check_logs(lab: &Lab, maxraftstate: u64) {
-    for group in GROUPS {
-        for node in lab.servers(group) {
-            if maxraftstate == NEVER {
+    if maxraftstate == NEVER {
+        for group in GROUPS {
+            for node in lab.servers(group) {
                 let saved = lab.world.newest_checkpoint_of(node, GroupId(group));
                 assert!(saved.is_none(), "{node} has a snapshot, though there must be none");
-                continue;
             }
-            let size = lab.world.log_bytes_of(node, GroupId(group)).await;
-            assert!(size <= 8 * maxraftstate, "{node}: {size} bytes of log, 8 x {maxraftstate}");
         }
+        return;
     }
-}
-
-/// One clerk per key, which appends so many characters at a time, and pauses, until it is told to stop.
-struct Appenders {
-    stop: Rc<Cell<bool>>,
-    clerks: Vec<JoinHandle<(String, String, u64)>>,
-}
-
-impl Appenders {
-    fn start(lab: &Lab, pairs: Pairs, chars: usize, pause_ms: u64) -> Appenders {
-        let stop = Rc::new(Cell::new(false));
-        let clerks = pairs.into_iter().map(|(key, mut expected)| {
-            let (lab, stop) = (lab.clone(), stop.clone());
-            lab.world.clone().spawn(async move {
-                let (clerk, mut appends) = (lab.clerk(), 0);
-                while !stop.get() {
-                    let more = random(&lab, chars);
-                    clerk.append(&key, &more).await;
-                    expected += &more;
-                    appends += 1;
-                    if pause_ms > 0 {
-                        lab.world.sleep_ms(pause_ms).await;
-                    }
-                }
-                (key, expected, appends)
-            })
-        });
-        Appenders { clerks: clerks.collect(), stop }
-    }
-
-    /// What each key should have now. Every clerk has got something done.
-    async fn stop(self) -> Pairs {
-        self.stop.set(true);
-        let mut pairs = vec![];
-        for clerk in self.clerks {
-            let ended = timeout(Duration::from_secs(20), clerk).await;
-            let (key, expected, appends) =
-                ended.expect("a clerk ends what it has begun").expect("a clerk failed");
-            assert!(appends > 0, "the clerk of {key} has never got anything done");
-            pairs.push((key, expected));
-        }
-        pairs
+    for (node, group) in lab.running() {
+        let size = lab.world.log_bytes_of(node, group).await;
+        assert!(size <= 8 * maxraftstate, "{node}: {size} bytes of log, 8 x {maxraftstate}");
     }
 }
 
@@ -442,7 +385,9 @@ fn test_unreliable3() {
     });
 }
 
-/// TestChallenge1Delete: former owners have deleted the shards that they gave away.
+/// TestChallenge1Delete: former owners have deleted the shards that they gave away. The bound is the labs': three
+/// copies of each pair, and 27,000 bytes in all for everything else. Of these the log takes most, since one
+/// generation is kept: in the groups to which shards have come last, that is pieces of these.
 #[test]
 fn test_challenge1_delete() {
     row("TestChallenge1Delete", 1, async |lab| {
@@ -476,10 +421,19 @@ fn test_challenge1_delete() {
         }
         let total = logs + snapshots as u64;
         assert_eq!(lab.running().len(), 9);
-        eprintln!("{} {logs} + {snapshots} = {total}", world.seed);
         assert!(total <= 117_000, "{logs} bytes of log and {snapshots} of snapshots");
-        // Nothing is kept that is not here: 30 pairs on three servers each.
         check(&clerk, &pairs).await;
+        // The intent: nobody keeps a pair of a shard that it does not serve.
+        for (node, group) in lab.running() {
+            let newest = lab.settle().await;
+            let served: Vec<ShardId> = newest.shards_of(group).collect();
+            let keys = lab.world.status(node).await.expect("it does not crash").size.0;
+            let here = |(key, _): &&(String, String)| {
+                let slot = HashSlot::of(key.as_bytes()).number();
+                served.contains(&ShardId::of_slot(slot, SHARDS))
+            };
+            assert_eq!(keys, pairs.iter().filter(here).count() as u64, "{node} of {group}");
+        }
     });
 }
 
@@ -488,6 +442,8 @@ fn test_challenge1_delete() {
 fn test_challenge1_concurrent() {
     row("TestChallenge1Concurrent", 300, async |lab| {
         let world = &lab.world;
+        // Some thousand appends are enough.
+        world.net.set_delay(Duration::from_millis(4), Duration::from_millis(12));
         lab.join(&[100]).await;
         let clerk = lab.clerk();
         let pairs = put(&lab, &clerk, SHARDS, 1).await;

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use quorate_kvserver::{HashSlot, View};
 use quorate_protocol::{GroupId, NodeId};
@@ -11,6 +11,7 @@ use quorate_shardmaster::{Command, Configuration, Reply, ShardId};
 use quorate_sim::{
     Client, ENGINES, Options, Record, Recorded, Sharding, World, for_each_seed, run,
 };
+use tokio::{task::JoinHandle, time::timeout};
 
 /// The labs' number of shards.
 pub const SHARDS: u16 = 10;
@@ -18,6 +19,9 @@ pub const SHARDS: u16 = 10;
 pub const GROUPS: [u32; 3] = [100, 101, 102];
 /// After so long without a fault every shard must be where it belongs.
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Keys and the values that they should have.
+pub type Pairs = Vec<(String, String)>;
 
 /// A world of groups, whose clerks are recorded.
 #[derive(Clone)]
@@ -166,5 +170,66 @@ impl Lab {
                 self.world.start(node, false);
             }
         }
+    }
+}
+
+/// A value of so many characters.
+pub fn random(lab: &Lab, chars: usize) -> String {
+    (0..chars).map(|_| char::from(b'a' + lab.world.below(26) as u8)).collect()
+}
+
+/// The value of a key: "" when absent.
+pub async fn value(clerk: &Recorded, key: &str) -> String {
+    let value = clerk.get(key).await.map(|found| found.value).unwrap_or_default();
+    String::from_utf8_lossy(&value).into_owned()
+}
+
+/// Every key has its value.
+pub async fn check(clerk: &Recorded, pairs: &[(String, String)]) {
+    for (key, expected) in pairs {
+        assert_eq!(value(clerk, key).await, *expected, "Get({key})");
+    }
+}
+
+/// One clerk per key, which appends so many characters at a time, and pauses, until it is told to stop.
+pub struct Appenders {
+    stop: Rc<Cell<bool>>,
+    clerks: Vec<JoinHandle<(String, String, u64)>>,
+}
+
+impl Appenders {
+    pub fn start(lab: &Lab, pairs: Pairs, chars: usize, pause_ms: u64) -> Appenders {
+        let stop = Rc::new(Cell::new(false));
+        let clerks = pairs.into_iter().map(|(key, mut expected)| {
+            let (lab, stop) = (lab.clone(), stop.clone());
+            lab.world.clone().spawn(async move {
+                let (clerk, mut appends) = (lab.clerk(), 0);
+                while !stop.get() {
+                    let more = random(&lab, chars);
+                    clerk.append(&key, &more).await;
+                    expected += &more;
+                    appends += 1;
+                    if pause_ms > 0 {
+                        lab.world.sleep_ms(pause_ms).await;
+                    }
+                }
+                (key, expected, appends)
+            })
+        });
+        Appenders { clerks: clerks.collect(), stop }
+    }
+
+    /// What each key should have now. Every clerk has got something done.
+    pub async fn stop(self) -> Pairs {
+        self.stop.set(true);
+        let mut pairs = vec![];
+        for clerk in self.clerks {
+            let ended = timeout(Duration::from_secs(20), clerk).await;
+            let (key, expected, appends) =
+                ended.expect("a clerk ends what it has begun").expect("a clerk failed");
+            assert!(appends > 0, "the clerk of {key} has never got anything done");
+            pairs.push((key, expected));
+        }
+        pairs
     }
 }

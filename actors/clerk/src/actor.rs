@@ -490,10 +490,14 @@ impl Clerk {
         // they do not have the shard.
         let silent = slow.iter().filter_map(|serial| {
             let pending = self.pending.get(serial).filter(|p| !p.void || p.detours % 8 == 7)?;
-            pending.group
+            Some((pending.group?, pending.shard))
         });
-        let silent: BTreeSet<GroupId> = silent.collect();
-        for group in silent {
+        let silent: BTreeSet<(GroupId, ShardId)> = silent.collect();
+        for (_, shard) in &silent {
+            self.routes.drop_hint(*shard);
+        }
+        let groups: BTreeSet<GroupId> = silent.into_iter().map(|(group, _)| group).collect();
+        for group in groups {
             self.routes.turn(group);
         }
         self.send(&slow, stage);

@@ -105,6 +105,11 @@ impl Routes {
         };
     }
 
+    /// Whoever was said to have a shard is silent: who has it by the configuration may have it by now.
+    pub(crate) fn drop_hint(&mut self, shard: ShardId) {
+        self.hints.remove(&shard);
+    }
+
     /// Whom to ask for a shard: its group, and a node of that.
     pub(crate) fn find(&self, shard: ShardId) -> Option<(GroupId, NodeId)> {
         let owner = || self.configuration.as_ref()?.owner(shard);
