@@ -14,13 +14,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_kvserver::{Command, Cursor, Load, Phase, Piece, Reply, View};
+use quorate_kvserver::{Command, Condition, Cursor, Load, Op, Phase, Piece, Reply, View};
 use quorate_mover::Message as ToMover;
 use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::Outcome;
 use quorate_shardmaster::{Configuration, ShardId};
 use quorate_sim::{Options, Recorded, Sharding};
 use quorate_stage::CrashMode;
+use tokio::time::timeout;
+
 use shards::{Appenders, GROUPS, Lab, Pairs, SHARDS, check, key, random, row_with};
 
 const A: GroupId = GroupId(100);
@@ -589,5 +591,53 @@ fn what_is_given_away_leaves_the_checkpoints_too() {
             assert!(both <= most, "{here} + {there} bytes, at most {most}");
         }
         check(&clerk, &pairs).await;
+    });
+}
+
+/// What a server has proposed is carried out by the others, while it hears nothing; then its shard goes
+/// away, and the server finds all that in a checkpoint. It does not know what became of the operation, and
+/// must not say that it had no effect.
+#[test]
+fn an_operation_whose_shard_has_left_meanwhile_is_not_refused() {
+    scene("left meanwhile", async |scene| {
+        let lab = &scene.lab;
+        let leader = lab.leader(100).await.expect("somebody leads");
+        let mut others = lab.servers(100);
+        let at = others.iter().position(|node| *node != leader).expect("two do not lead");
+        let node = others.remove(at);
+        // Shard 9 is one of those that will go. The value stays what it was.
+        let (key, value) = scene.pairs[9].clone();
+        let (put, old) = (value.clone(), scene.clerk.get(&key).await.expect("it was put").version);
+        let to_it = others.iter().map(|other| (*other, node));
+        lab.world.net.set_cuts(to_it.collect());
+        let world = lab.world.clone();
+        let (k, condition) = (Bytes::from(key.clone()), Condition::Always);
+        let op = Op::Put { key: k, value: put.into(), condition, want_old: false };
+        let answer = lab.world.spawn(async move { world.submit(node, A, Command::Op(op)).await });
+        lab.world.sleep_ms(20).await;
+        lab.world.net.set_cuts(pairs_between(&others, &[node]).into_iter().collect());
+        let new = scene.clerk.get(&key).await.expect("it was put").version;
+        assert_eq!(new.0, old.0 + 1, "the others have carried it out");
+        assert!(!answer.is_finished());
+
+        lab.join(&[101]).await;
+        let number = lab.query().await.number;
+        for other in others {
+            while {
+                let view = lab.view(other).await;
+                view.number < number || !view.moving.is_empty()
+            } {
+                lab.world.sleep_ms(10).await;
+            }
+        }
+        // Until the log that it lacks is forgotten.
+        lab.world.sleep_ms(2000).await;
+        lab.world.net.heal();
+        let answer = timeout(Duration::from_secs(5), answer).await.expect("it is answered");
+        let installed = lab.world.status(node).await.expect("it does not crash").installed;
+        assert!(installed > 0, "it came back by its log");
+        assert_eq!(answer.expect("it only waits"), Some(Outcome::Displaced));
+        let found = scene.clerk.get(&key).await.expect("it was put");
+        assert_eq!((found.value, found.version), (value.into(), new), "once");
     });
 }

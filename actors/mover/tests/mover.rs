@@ -24,7 +24,9 @@ fn config() -> Config {
         masters: vec![NodeId(1), NodeId(2)],
         retry: ms(100),
         poll: ms(250),
+        nodes: vec![ME, NodeId(5), NodeId(6)],
         transfers: 2,
+        transfer_bytes: 1024 * 1024,
         pieces: 2,
         piece_bytes: 1000,
     }
@@ -84,7 +86,11 @@ fn at(key: &str) -> Cursor {
 impl Scene {
     /// A mover whose replica has applied this, and leads.
     fn new(view: View) -> Scene {
-        let mover = Mover::new(config(), (6, 1000));
+        Scene::with(config(), view)
+    }
+
+    fn with(config: Config, view: View) -> Scene {
+        let mover = Mover::new(config, (6, 1000));
         let mut scene = Scene { mover, said: vec![], timers: BTreeMap::new() };
         let mut out = Out::default();
         scene.mover.start(&mut out);
@@ -237,6 +243,22 @@ fn who_is_not_beside_the_leader_acts_only_when_nothing_moves() {
     assert!(scene.pulls().is_empty());
 }
 
+#[test]
+fn while_nobody_leads_the_first_node_acts_and_then_any() {
+    for (nodes, rounds) in [([ME, NodeId(5)], 0), ([NodeId(5), ME], 1)] {
+        let config = Config { nodes: nodes.into(), ..config() };
+        let mut scene = Scene::with(config, view(vec![]));
+        scene.tell(rsm(), Message::Stirred(Stirred { leader: None }));
+        scene.applied(view(vec![awaited(3, THEY)]));
+        for round in 0..rounds {
+            assert!(scene.pulls().is_empty(), "round {round}");
+            scene.run_out(Timer::Again);
+            scene.applied(view(vec![awaited(3, THEY)]));
+        }
+        assert_eq!(scene.pulls().len(), 1, "{nodes:?}");
+    }
+}
+
 /// V3.
 #[test]
 fn a_few_shards_are_carried_at_one_time_each_a_few_pieces_ahead() {
@@ -268,6 +290,25 @@ fn a_few_shards_are_carried_at_one_time_each_a_few_pieces_ahead() {
     assert_eq!(shards, &[(ShardId(1), NUMBER)]);
     scene.applied(view(all[1..].to_vec()));
     assert_eq!(scene.pulls()[0].3, 5, "the third one's turn");
+}
+
+/// While a shard is carried nobody serves it: few large ones at one time, and many small ones.
+#[test]
+fn so_many_shards_are_carried_as_hold_few_bytes_together() {
+    let all: Vec<Moving> = (0..20).map(|shard| awaited(shard, THEY)).collect();
+    let config = || Config { transfers: 12, transfer_bytes: 1000, ..config() };
+    for (bytes, more) in [(100, 8), (1, 10), (0, 10), (500, 0), (100_000, 0)] {
+        let mut scene = Scene::with(config(), view(all.clone()));
+        let pulls = scene.pulls();
+        assert_eq!(pulls.len(), 2, "two, whatever they hold");
+        let (from, node, question, ..) = pulls[0].clone();
+        let total = Load { keys: 9, bytes };
+        let first = Piece { total, ..piece(0, Cursor::Start, Some(at("a"))) };
+        scene.tell(mover_of(from, node.0), pulled(question, &first));
+        let pulls: Vec<u16> = scene.pulls().iter().map(|(.., shard, _)| *shard).collect();
+        assert_eq!(pulls[0], 0, "the next piece");
+        assert_eq!(pulls.len() - 1, more, "of {bytes} bytes each");
+    }
 }
 
 /// V1 and V4: what comes is what was asked for, or nothing comes of it but another question.

@@ -224,9 +224,9 @@ impl<M: StateMachine> RsmActor<M> {
                 if M::is_read(&command) {
                     return Outcome::Done(machine.query(&command));
                 }
-                // It has left with what was kept: its new machine knows.
-                if let Some(reply) = machine.refusal(&command) {
-                    return Outcome::Done(reply);
+                // It has left, with what was kept of its clients: it may have been carried out before.
+                if machine.refusal(&command).is_some() {
+                    return Outcome::Displaced;
                 }
                 let sessions = self.scopes.get(machine.scope(&command));
                 match sessions.map(|sessions| sessions.check(client_id, serial)) {

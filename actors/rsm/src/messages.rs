@@ -65,8 +65,9 @@ pub enum Outcome<R> {
     /// It was to be placed once, and this node does not lead: it was not, and will not be, carried
     /// out.
     NotPlaced,
-    /// It was placed once, and this node leads no longer: it may still be carried out, and nobody
-    /// here waits for it any more.
+    /// It was placed once, and this node leads no longer; or what it is about has gone to another machine
+    /// while this node lagged. It may have been, or may still be, carried out, and nobody here waits for
+    /// it any more.
     Displaced,
 }
 
