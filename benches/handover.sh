@@ -30,7 +30,7 @@ shards() { $quorate shards --json --node "${nodes%%,*}" --debug "$debug" "$@"; }
 probe() { bench --workload mixed --clients "$clients" --keys 1024 --warmup 0.5 "$@"; }
 
 echo "filling with $keys values of $value_size bytes" >&2
-bench --workload put --fill --pipeline 16 --clients 32 --keys "$keys" --warmup 0 --seconds 0.1 >/dev/null
+bench --workload put --fill --pipeline 16 --clients 32 --keys "$keys" --warmup 0 --seconds 1 >/dev/null
 $quorate status --debug "$debug" >&2
 
 probe --seconds 5 >"$work/rest"
