@@ -25,7 +25,7 @@ debug=${quorate_debugs[$engine,1]},${quorate_debugs[$engine,2]},${quorate_debugs
 bench() {
   $quorate bench --json --node "$nodes" --value-size "$value_size" "$@" 2>>"$work/load.log"
 }
-shards() { $quorate shards --json --node "${nodes%%,*}" --debug "$debug" "$@"; }
+shards() { $quorate shards "$@" --json --node "${nodes%%,*}" --debug "$debug"; }
 # A few keys, so that each is asked for all the time.
 probe() { bench --workload mixed --clients "$clients" --keys 1024 --warmup 0.5 "$@"; }
 

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:7001")]
     node: String,
     /// Debug URLs of the nodes, to see the shards move [default: http://127.0.0.1:7101 to 7103]
-    #[arg(long, global = true, value_name = "URL", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     debug: Vec<String>,
     /// The directory of a `quorate local`: looks at all its nodes
     #[arg(long, global = true)]
