@@ -239,13 +239,12 @@ fn shards_survive_the_death_of_all(engine: Engine) {
         fill.cmd("SET").arg(format!("k{key}")).arg(key).ignore();
     }
     fill.exec(&mut connection).unwrap();
-    let mut expected = 2;
-    for (what, group) in [("LEAVE", "g1"), ("JOIN", "g1"), ("LEAVE", "g3")] {
+    let changes = [("LEAVE", "g1"), ("JOIN", "g1"), ("LEAVE", "g3")];
+    for (expected, (what, group)) in (2..).zip(changes) {
         // In the midst of what moves.
         let made: u64 =
             redis::cmd("SHARDS").arg(what).arg(group).query(&mut cluster.connect(1)).unwrap();
         assert_eq!(made, expected);
-        expected += 1;
         (0..3).for_each(|node| cluster.kill(node));
         cluster.start_all();
     }

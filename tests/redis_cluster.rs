@@ -26,18 +26,23 @@ use redis::{
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
 };
 
-const BOTH: [Redirect; 2] = [Redirect::Never, Redirect::Always];
+/// Both ways to be asked for a key that another node leads, of a store that is not divided and of one that
+/// is, among three groups.
+const KINDS: [(Redirect, u32); 4] =
+    [(Redirect::Never, 0), (Redirect::Always, 0), (Redirect::Never, 3), (Redirect::Always, 3)];
 /// The version of redis-py that is tried.
 const REDIS_PY: &str = "8.1.0";
 const CROSS_SLOT: ErrorKind = ErrorKind::Server(ServerErrorKind::CrossSlot);
 const MOVED: ErrorKind = ErrorKind::Server(ServerErrorKind::Moved);
 
 /// A cluster that runs, and whose nodes agree on who leads.
-fn started(engine: Engine, redirect: Redirect) -> Cluster {
+fn started(engine: Engine, (redirect, groups): (Redirect, u32)) -> Cluster {
     let mut cluster = Cluster::of(engine, 3);
+    if groups > 0 {
+        cluster = cluster.divided(groups, 64);
+    }
     for config in &mut cluster.configs {
         config.redirect = redirect;
-        // With `config.sharding` set here, all that follows is of a divided store.
     }
     cluster.start_all();
     // Who leads is known where something has been written, in every group. One key at a time: what the
@@ -151,8 +156,8 @@ fn output_of(command: &mut Command) -> String {
 #[test]
 fn redirections_on_the_wire() {
     for engine in Engine::ALL {
-        for redirect in BOTH {
-            redirections(&started(engine, redirect), redirect);
+        for kind in KINDS {
+            redirections(&started(engine, kind), kind.0);
         }
     }
 }
@@ -210,8 +215,8 @@ fn moved_to(leader: SocketAddr, here: bool, key: &str, answer: redis::RedisResul
 
 #[test]
 fn the_redis_crate() {
-    for redirect in BOTH {
-        let cluster = started(Engine::Paxos, redirect);
+    for kind @ (redirect, _) in KINDS {
+        let cluster = started(Engine::Paxos, kind);
         let moved = Count::from_now(&cluster, "MOVED");
         let mut client = cluster_client(&cluster).build().unwrap().get_connection().unwrap();
         several_slots(&mut client);
@@ -278,7 +283,7 @@ fn wrong_nodes(cluster: &Cluster, redirect: Redirect, client: &mut ClusterConnec
 /// come back to lead: whoever has something to ask and hears of no leader becomes one.)
 #[test]
 fn the_redis_crate_follows_the_leader() {
-    let mut cluster = started(Engine::Raft, Redirect::Always);
+    let mut cluster = started(Engine::Raft, (Redirect::Always, 0));
     let mut client = cluster_client(&cluster).build().unwrap().get_connection().unwrap();
     client.set::<_, _, ()>("follow", "before").unwrap();
     let (former, _) = nodes_of(&agreed(&cluster), "follow");
@@ -336,8 +341,8 @@ fn python() -> Option<PathBuf> {
 #[test]
 fn redis_py() {
     let Some(python) = python() else { return };
-    for redirect in BOTH {
-        let cluster = started(Engine::Raft, redirect);
+    for kind @ (redirect, _) in KINDS {
+        let cluster = started(Engine::Raft, kind);
         let word = if redirect == Redirect::Always { "always" } else { "never" };
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/redis_cluster/cluster_client.py");
         let ports = cluster.configs.iter().map(|config| config.listen_resp.port().to_string());
@@ -356,8 +361,8 @@ fn redis_cli() {
     if !installed("redis-cli") {
         return;
     }
-    for redirect in BOTH {
-        let cluster = started(Engine::Paxos, redirect);
+    for kind @ (redirect, _) in KINDS {
+        let cluster = started(Engine::Paxos, kind);
         let (map, moved) = (agreed(&cluster), Count::from_now(&cluster, "MOVED"));
         let always = redirect == Redirect::Always;
         let mut elsewhere = 0;
@@ -399,8 +404,8 @@ fn redis_benchmark() {
     if !installed("redis-benchmark") {
         return;
     }
-    for redirect in BOTH {
-        let cluster = started(Engine::Paxos, redirect);
+    for kind @ (redirect, _) in KINDS {
+        let cluster = started(Engine::Paxos, kind);
         let (map, moved) = (agreed(&cluster), Count::from_now(&cluster, "MOVED"));
         let leaders: BTreeSet<SocketAddr> = map.iter().map(|(_, _, nodes)| nodes[0]).collect();
         for address in cluster.configs.iter().map(|config| config.listen_resp) {

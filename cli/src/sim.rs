@@ -104,7 +104,7 @@ pub(crate) fn run(args: Args) -> Done {
 fn plan(args: &Args, engine: Engine, seed: u64) -> Plan {
     let (steps, faults) = (args.steps as usize, args.faults.clone());
     let several = args.soak.is_some() || args.seeds.is_some();
-    let by_seed = if several && seed % 3 == 0 { 3 } else { 0 };
+    let by_seed = if several && seed.is_multiple_of(3) { 3 } else { 0 };
     let groups = args.groups.unwrap_or(by_seed);
     Plan { engine, seed, steps, faults, servers: args.servers, groups }
 }

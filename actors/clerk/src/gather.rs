@@ -25,6 +25,9 @@ impl Part {
     }
 }
 
+/// Makes an operation of the keys at these places.
+type Choice<'a> = Box<dyn Fn(&[usize]) -> Op + 'a>;
+
 /// The parts of an operation, where there are so many shards. One, if all its keys are of one shard.
 pub(crate) fn parts(op: Op, shards: u16) -> Vec<Part> {
     let of = |slot: HashSlot| ShardId::of_slot(slot.number(), shards);
@@ -53,7 +56,7 @@ pub(crate) fn parts(op: Op, shards: u16) -> Vec<Part> {
         places
     };
     let keys = |keys: &[Key], places: &[usize]| places.iter().map(|at| keys[*at].clone()).collect();
-    let make: Box<dyn Fn(&[usize]) -> Op> = match &op {
+    let make: Choice<'_> = match &op {
         Op::GetMany { keys: all } => Box::new(|places| Op::GetMany { keys: keys(all, places) }),
         Op::Exists { keys: all } => Box::new(|places| Op::Exists { keys: keys(all, places) }),
         Op::Delete { keys: all } => Box::new(|places| Op::Delete { keys: keys(all, places) }),

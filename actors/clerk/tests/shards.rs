@@ -33,7 +33,10 @@ struct Sent {
 
 /// What the clerk has sent: to the groups, and to the shardmasters.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<(Vec<Sent>, Vec<(NodeId, u64)>)>>);
+struct Wire(Arc<Mutex<Heard>>);
+
+/// What went to kvservers, and above which configurations shardmasters were asked for one.
+type Heard = (Vec<Sent>, Vec<(NodeId, u64)>);
 
 impl Transport for Wire {
     fn send(&self, parcel: Parcel) {

@@ -10,6 +10,12 @@
 //!    | <-- Reply --   |
 //!    | - snapshot ->  | --- Snapshot ---------> | encoded there, while applying goes on
 //!
+//! # Shards
+//! Where the store is divided (6.824 2015, Lab 4B), the machine of a group is the store and a table of which
+//! shards of it are the group's (`shards/`). Configurations are taken over one by one, as entries of the
+//! log; a shard is given up when the other group asks for it, travels in pieces with the sessions of its
+//! clients, and is deleted when it has arrived. `actors/mover` does the asking.
+//!
 //! # Clerks without sessions
 //! The clerk of 6.5840 2026 keeps no session: it may only read and put at a version, and says
 //! ErrMaybe where it cannot tell. For such a clerk the kvserver submits under a session of its own,
@@ -26,6 +32,9 @@
 //! K5. Nothing that is stored keeps the buffer alive that it arrived in.
 //! K6. A serial of the server's session names one transmission of one clerk for ever, and its
 //!     answer goes to nobody else.
+//! K7. An operation on a shard is carried out only between the entry of the log with which all of the
+//!     shard is here, the sessions of its clients included, and the one that gives it up.
+//! K8. What is answered with ErrWrongGroup leaves no trace, neither in the store nor in a session.
 
 mod actor;
 mod door;

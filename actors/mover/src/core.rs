@@ -140,6 +140,9 @@ enum Purpose {
     Delete { shard: ShardId, number: u64 },
 }
 
+/// Shards, each with the configuration by which it moves.
+type Shards = Vec<(ShardId, u64)>;
+
 /// A question of another mover.
 #[derive(Clone, Debug)]
 struct Pull {
@@ -611,7 +614,7 @@ impl Mover {
             _ => false,
         });
         self.looking = None;
-        let mut asked: BTreeMap<GroupId, (Vec<NodeId>, Vec<(ShardId, u64)>)> = BTreeMap::new();
+        let mut asked: BTreeMap<GroupId, (Vec<NodeId>, Shards)> = BTreeMap::new();
         if self.acts() {
             let given =
                 self.view.moving.iter().filter(|moving| matches!(moving.phase, Phase::GivenUp(_)));

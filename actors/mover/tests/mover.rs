@@ -316,7 +316,8 @@ fn so_many_shards_are_carried_as_hold_few_bytes_together() {
 fn an_answer_that_is_wrong_in_any_way_is_asked_for_again_of_another_node() {
     let right = piece(1, Cursor::Start, None);
     let crc = |piece: &Bytes| crc32fast::hash(piece);
-    let wrong: [(&str, Box<dyn Fn(u64) -> Message>); 7] = [
+    type Wrong = Box<dyn Fn(u64) -> Message>;
+    let wrong: [(&str, Wrong); 7] = [
         ("there is none", Box::new(|question| Message::Pulled { question, piece: None, crc: 0 })),
         ("a wrong checksum", {
             let piece = right.encode();

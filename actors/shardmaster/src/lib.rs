@@ -9,6 +9,9 @@
 //!   clerks, kvservers ── Query ──▶      ── barrier ──▶
 //! ```
 //!
+//! The door (`ShardMasterActor`) stands in front of the machine. Calls are carried out once, by the sessions
+//! of the rsm; whoever wants to hear of the next configuration is told when there is one.
+//!
 //! # Invariants
 //! M1. Configurations are numbered without gaps from 0, and none ever changes.
 //! M2. Every shard has a group of the same configuration, or group 0 where there are no groups.
