@@ -297,7 +297,7 @@ fn a_few_shards_are_carried_at_one_time_each_a_few_pieces_ahead() {
 fn so_many_shards_are_carried_as_hold_few_bytes_together() {
     let all: Vec<Moving> = (0..20).map(|shard| awaited(shard, THEY)).collect();
     let config = || Config { transfers: 12, transfer_bytes: 1000, ..config() };
-    for (bytes, more) in [(100, 8), (1, 10), (0, 10), (500, 0), (100_000, 0)] {
+    for (bytes, more) in [(100, 9), (1, 10), (0, 10), (500, 1), (600, 0), (100_000, 0)] {
         let mut scene = Scene::with(config(), view(all.clone()));
         let pulls = scene.pulls();
         assert_eq!(pulls.len(), 2, "two, whatever they hold");
