@@ -175,8 +175,9 @@ pub struct Mover {
     usual: u64,
     /// Shards that have let others go first.
     passed: BTreeMap<ShardId, Passed>,
-    /// The timer is set.
+    /// The timer is set, and which token was the last when it ran out before.
     watching: bool,
+    marked: u64,
     /// Rounds of the timer without any change.
     quiet: u32,
     /// Which node of another group is asked next.
@@ -202,6 +203,7 @@ impl Mover {
             usual: PIECE_BYTES.into(),
             passed: BTreeMap::new(),
             watching: false,
+            marked: 0,
             quiet: 0,
             turn: 0,
         }
@@ -242,9 +244,9 @@ impl Mover {
             None => {
                 self.looking = Some(false);
                 self.peek(Purpose::Look, Command::View, out);
-                self.watch(out);
             }
         }
+        self.watch(out);
     }
 
     /// Wakes us again if anything is under way. Nothing is in a group whose shards are where they belong.
@@ -607,13 +609,17 @@ impl Mover {
         for transfer in self.transfers.values_mut() {
             transfer.quiet = true;
         }
-        // What is slow only will be asked for again, which harms nothing.
+        // What has waited for a whole round is lost: an actor has crashed over it. What is slow only will be
+        // asked for again, which harms nothing.
+        let old = std::mem::replace(&mut self.marked, self.last);
         let transfers = &self.transfers;
-        self.open.retain(|_, purpose| match purpose {
-            Purpose::Receive { shard, .. } => transfers.contains_key(shard),
-            _ => false,
+        self.open.retain(|token, purpose| match purpose {
+            Purpose::Receive { shard, .. } => transfers.contains_key(shard) || *token > old,
+            _ => *token > old,
         });
-        self.looking = None;
+        if !self.open.values().any(|purpose| matches!(purpose, Purpose::Look)) {
+            self.looking = None;
+        }
         let mut asked: BTreeMap<GroupId, (Vec<NodeId>, Shards)> = BTreeMap::new();
         if self.acts() {
             let given =

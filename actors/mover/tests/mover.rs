@@ -516,8 +516,10 @@ fn what_is_never_answered_is_begun_anew() {
     let token = scene.submitted()[0].0;
     scene.count(token, 1);
     assert!(matches!(scene.told()[..], [(THEY, _, Message::Received { .. })]));
-    // A look that is not answered is asked for again.
+    // A look that is not answered for a whole round is asked for again.
     scene.heard(|outbound| matches!(outbound, Outbound::Peek { .. }).then_some(()));
+    scene.run_out(Timer::Again);
+    assert!(!scene.said.iter().any(|said| matches!(said, Outbound::Peek { .. })), "it may be slow");
     scene.run_out(Timer::Again);
     scene.applied(view(vec![]));
     scene.run_out(Timer::Again);
