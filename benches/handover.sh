@@ -18,7 +18,7 @@ keys=$((bytes / value_size))
 build
 make_work
 
-start_quorate "$engine" --groups 2 --shards "$shards" --log-bytes-max 1073741824
+start_quorate "$engine" --groups 2 --shards "$shards" --log-bytes-max 134217728
 nodes=${quorate_nodes[$engine]}
 debug=${quorate_debugs[$engine,1]},${quorate_debugs[$engine,2]},${quorate_debugs[$engine,3]}
 
