@@ -87,14 +87,17 @@ fn status_and_readiness_are_the_rsms() {
         fetched: Some((30, 40)),
     };
     let scene = build(Plan { status: full, ..Plan::default() });
-    assert_eq!(
-        scene.get("/debug/status").json(),
-        json!({
-            "node": 1, "leader": 3, "applied": 12, "checkpointed": 10, "commands": 8,
-            "duplicates": 2, "waiting": 1, "ready": true, "size": [5, 90],
-            "log_bytes": 700, "taken": 2, "installed": 1, "fetched": [30, 40],
-        })
-    );
+    let replica = json!({
+        "leader": 3, "applied": 12, "checkpointed": 10, "commands": 8,
+        "duplicates": 2, "waiting": 1, "ready": true, "size": [5, 90],
+        "log_bytes": 700, "taken": 2, "installed": 1, "fetched": [30, 40],
+    });
+    // The node as a whole, and each of its replicas.
+    let (mut whole, mut group) = (replica.clone(), replica);
+    group["group"] = 1.into();
+    whole["node"] = 1.into();
+    whole["groups"] = json!([group]);
+    assert_eq!(scene.get("/debug/status").json(), whole);
     assert_eq!(scene.get("/readyz").json()["ready"], true);
     assert_eq!(scene.get("/healthz").json()["version"], "0.0.0-test");
     for (status, expected) in [
