@@ -324,7 +324,7 @@ fn shards() {
     // g1 had 0 to 3 of the eight, then g2 was given 0, and g1 7.
     let groups = "*2\n*3\n:1\n*3\n:1\n:2\n:3\n:4\n*3\n:2\n*3\n:2\n:3\n:4\n:4\n";
     assert!(query.contains(&groups.replace('\n', "\\r\\n")), "{query}");
-    assert!(server.command("SHARDS HELP").starts_with("*11\\r\\n+SHARDS <subcommand> "));
+    assert!(server.command("SHARDS HELP").starts_with("*13\\r\\n+SHARDS <subcommand> "));
     server.command("HELLO 3");
     assert_eq!(server.command("SHARDS QUERY"), query.replacen("*8", "%4", 1));
 }
