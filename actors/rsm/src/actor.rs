@@ -109,6 +109,8 @@ pub(crate) struct OwnBatch<R> {
     pub(crate) waiters: Vec<Waiter<R>>,
     /// Was under way already when the timer was set.
     pub(crate) old: bool,
+    /// Was proposed in a former life too: that copy may be applied before this one.
+    pub(crate) copied: bool,
 }
 
 /// Commands that wait for room in a batch.
@@ -292,7 +294,7 @@ impl<M: StateMachine> RsmActor<M> {
             let command = self.encode(requests, false, stage);
             self.last_seq += 1;
             let id = self.id(self.last_seq);
-            let own = OwnBatch { command: command.clone(), waiters, old: false };
+            let own = OwnBatch { command: command.clone(), waiters, old: false, copied: false };
             self.own.insert(id.seq, own);
             let proposal = Proposal { id, command };
             self.wiring.proposals.send(stage.name(), ToEngine::Propose(proposal));
@@ -395,8 +397,10 @@ impl<M: StateMachine> RsmActor<M> {
             self.once.give_up(id, &Outcome::NotPlaced, stage.name());
             return;
         }
+        let own = if mine { self.own.remove(&id.seq) } else { None };
+        let copied = own.as_ref().is_some_and(|own| own.copied);
         let waiters = match mine {
-            true => self.own.remove(&id.seq).map(|own| own.waiters),
+            true => own.map(|own| own.waiters),
             false => self.once.settle(id),
         };
         let mut answers = Vec::with_capacity(waiters.as_ref().map_or(0, Vec::len));
@@ -405,7 +409,12 @@ impl<M: StateMachine> RsmActor<M> {
             let outcome = if M::is_read(&command) {
                 Outcome::Done(machine.query(&command))
             } else if let Some(refusal) = machine.refusal(&command) {
-                Outcome::Done(refusal)
+                // The copy may have been carried out while the machine still took it, and what is known of
+                // its client has gone with the rest.
+                match copied {
+                    true => Outcome::Displaced,
+                    false => Outcome::Done(refusal),
+                }
             } else if stale {
                 Outcome::Forgotten
             } else {
@@ -470,7 +479,8 @@ impl<M: StateMachine> RsmActor<M> {
         self.life = stage.chance().number();
         let open = std::mem::take(&mut self.own);
         self.last_seq = open.len() as u64;
-        self.own = (1..).zip(open.into_values()).collect();
+        let open = open.into_values().map(|batch| OwnBatch { copied: true, ..batch });
+        self.own = (1..).zip(open).collect();
         // Barriers of the former life are not answered any more: ask for all of them anew.
         let reads = std::mem::take(&mut self.asked_reads).into_values().flatten();
         let reads: Vec<Read<M>> = reads.chain(std::mem::take(&mut self.fresh_reads)).collect();

@@ -74,7 +74,7 @@ impl<M: StateMachine> Once<M> {
     ) {
         self.last_seq += 1;
         let id = ProposalId { node: self.node, life: self.life, seq: self.last_seq };
-        let batch = OwnBatch { command: command.clone(), waiters, old: false };
+        let batch = OwnBatch { command: command.clone(), waiters, old: false, copied: false };
         self.offered = Some((self.last_seq, batch));
         proposals.send(me, ToEngine::Offer(Proposal { id, command }));
     }
