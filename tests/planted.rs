@@ -35,7 +35,7 @@ const FAULTS: [&str; 6] = [
 /// Runs of each engine without an error, in which nothing may be found.
 const CLEAN: u64 = 40;
 /// How long one error is looked for, unless `QUORATE_PLANTED_SECONDS` says otherwise.
-const BUDGET: Duration = Duration::from_secs(60);
+const BUDGET: Duration = Duration::from_secs(150);
 
 /// The engines that an error concerns.
 fn engines(bug: Bug) -> &'static [Engine] {
