@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// What a connection of ours begins with, after the length and the kind.
 pub const MAGIC: [u8; 4] = *b"QRT1";
 /// The version of the protocol that is spoken here. A change of any frame or message raises it.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 /// The longest body of a frame, unless a node is told otherwise.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// The longest body of a frame from somebody who has not shaken hands.

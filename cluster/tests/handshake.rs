@@ -51,7 +51,7 @@ fn each_mismatch_names_both_values_and_what_to_do() {
     let (old, new) = ("00000000000000b1", "00000000000000b2");
     names(&other_life, &["n2", old, new, "Start it from its old directory"]);
     let version = Refusal::of_frame(NodeId(1), FrameError::Version(7)).to_string();
-    names(&version, &["n1 speaks protocol version 3", "speaks 7", "upgrade"]);
+    names(&version, &["n1 speaks protocol version 4", "speaks 7", "upgrade"]);
     let garbage = Refusal::of_frame(NodeId(1), FrameError::Magic(*b"\x00\xffab")).to_string();
     names(&garbage, &["n1", "not a quorate node", "\\x00\\xffab"]);
 }

@@ -67,7 +67,7 @@ fn each_mismatch_is_refused_by_name_and_harms_nobody() {
         bytes.extend(body);
         wire.write(&bytes).await;
         let refusal = wire.next().await.unwrap();
-        let text = "n1 speaks protocol version 3, the other side speaks 4: upgrade";
+        let text = "n1 speaks protocol version 4, the other side speaks 5: upgrade";
         assert!(refusal.contains(text), "{refusal}");
         serves_on(&mut a, address).await;
     });

@@ -2,7 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
 
 use fs4::fs_std::FileExt;
 use tempfile::NamedTempFile;
@@ -11,6 +14,39 @@ use crate::disk::{DirLock, Disk, DiskError, DiskFile, Kind, TEMP_PREFIX};
 
 /// The name of the lock file in a locked directory. It stays when the lock is gone.
 pub const LOCK_FILE: &str = "lock";
+
+/// Bytes of a removed file that are freed at one go.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Frees what a file holds that has no name any more, beside everything else: to free hundreds of
+/// megabytes takes a file system a good part of a second, in which a journal would not sync.
+fn free_slowly(file: File) {
+    static FILES: OnceLock<Option<mpsc::Sender<File>>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let (files, removed) = mpsc::channel();
+        let work = move || removed.into_iter().for_each(free);
+        thread::Builder::new().name("removed".into()).spawn(work).ok().map(|_| files)
+    });
+    if let Some(files) = files {
+        // Whatever cannot be handed over is dropped, and freed, here.
+        let _ = files.send(file);
+    }
+}
+
+fn free(file: File) {
+    let Ok(metadata) = file.metadata() else { return };
+    // Somebody else may have given it another name: then it is not ours.
+    if metadata.nlink() > 0 {
+        return;
+    }
+    let mut len = metadata.len();
+    while len > STEP_BYTES {
+        len -= STEP_BYTES;
+        if file.set_len(len).is_err() {
+            return;
+        }
+    }
+}
 
 /// The file system of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,7 +126,14 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        told("remove", path, fs::remove_file(path))
+        // Held over its removal, so that it costs nothing yet.
+        let large = OpenOptions::new().write(true).open(path).ok();
+        let large = large.filter(|file| file.metadata().is_ok_and(|m| m.len() > STEP_BYTES));
+        told("remove", path, fs::remove_file(path))?;
+        if let Some(file) = large {
+            free_slowly(file);
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod core;
+mod encode;
 mod ids;
 pub mod log;
 mod name;
@@ -12,5 +13,6 @@ pub mod planted;
 
 pub use crate::configuration::Configuration;
 pub use crate::core::{Core, Never, Out, TimerRequest};
+pub use crate::encode::encode;
 pub use ids::{GroupId, Incarnation, Member, NodeId};
 pub use name::{Name, ParseNameError, Role};

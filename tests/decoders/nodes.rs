@@ -293,7 +293,13 @@ fn ops() -> Vec<Op> {
 pub(super) fn kvservers() -> Target {
     let request =
         |command| Request { client_id: 1 << 60, serial: 9, acked_below: 8, after: 7, command };
-    messages(vec![ToKvServer::Serve { requests: ops().into_iter().map(request).collect() }])
+    messages(vec![ToKvServer::Serve {
+        requests: ops()
+            .into_iter()
+            .map(request)
+            .map(|request| (request.serial << 16, request))
+            .collect(),
+    }])
 }
 
 pub(super) fn replies() -> Vec<Reply> {

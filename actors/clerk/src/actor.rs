@@ -68,12 +68,29 @@ struct Pending {
     due: Instant,
     /// Whom it was sent to.
     group: Option<GroupId>,
+    /// How often it has been sent.
+    copies: u64,
     /// Whether a former copy may be, or may have been, carried out.
     again: bool,
     /// Whether the last copy certainly was not and will not be.
     void: bool,
     /// How often a group has said that the shard is not with it.
     detours: u32,
+}
+
+/// Copies of one operation that are told apart; of later ones none is void.
+const COPIES_BITS: u32 = 16;
+const COPIES_MAX: u64 = (1 << COPIES_BITS) - 1;
+
+/// The name of a copy of an operation, which comes back with its answer: an answer that a network repeats is
+/// about that copy, not about one that was sent since. A serial would have to exceed 2^48 to be cut.
+fn copy_name(serial: u64, copies: u64) -> u64 {
+    (serial << COPIES_BITS) | copies.min(COPIES_MAX)
+}
+
+/// Which operation, and which copy of it.
+fn named(copy: u64) -> (u64, u64) {
+    (copy >> COPIES_BITS, copy & COPIES_MAX)
 }
 
 /// Who waits for an outcome: a user, or an operation of which this is a part.
@@ -230,6 +247,7 @@ impl Clerk {
                 since,
                 due: since,
                 group: None,
+                copies: 0,
                 again: false,
                 void: true,
                 detours: 0,
@@ -274,7 +292,10 @@ impl Clerk {
     fn message(&self, serials: &[u64]) -> Option<ToServer> {
         let client_id = self.client_id;
         if !self.config.sessions {
-            let op = |serial: &u64| Some((*serial, self.pending.get(serial)?.op.clone()));
+            let op = |serial: &u64| {
+                let pending = self.pending.get(serial)?;
+                Some((copy_name(*serial, pending.copies), pending.op.clone()))
+            };
             let ops: Vec<(u64, Op)> = serials.iter().filter_map(op).collect();
             return (!ops.is_empty()).then_some(ToServer::ServeSessionless { client_id, ops });
         }
@@ -282,9 +303,10 @@ impl Clerk {
             let pending = self.pending.get(serial)?;
             let (acked_below, command) = (self.acked_below(pending.shard), pending.op.clone());
             let after = self.after(*serial, pending);
-            Some(Request { client_id, serial: *serial, acked_below, after, command })
+            let request = Request { client_id, serial: *serial, acked_below, after, command };
+            Some((copy_name(*serial, pending.copies), request))
         });
-        let requests: Vec<Request<Op>> = requests.collect();
+        let requests: Vec<(u64, Request<Op>)> = requests.collect();
         (!requests.is_empty()).then_some(ToServer::Serve { requests })
     }
 
@@ -302,6 +324,7 @@ impl Clerk {
             pending.group = Some(group);
             pending.again |= !pending.void;
             pending.void = false;
+            pending.copies += 1;
             to.entry((group, node)).or_default().push(*serial);
         }
         for ((group, node), serials) in to {
@@ -339,10 +362,18 @@ impl Clerk {
             pause = Some(pause.map_or(after, |pause: Duration| pause.min(after)));
         };
         let mut newer = false;
-        for (serial, answer) in served.answers {
+        for (copy, answer) in served.answers {
+            let (serial, copy) = named(copy);
             let Some(pending) = self.pending.get_mut(&serial) else { continue };
+            // What is said of a former copy, or of one that cannot be told from others, makes nothing void.
+            let is_last = copy == pending.copies && copy < COPIES_MAX;
             let nodes = pending.group.map_or(0, |group| self.routes.nodes(group));
             let outcome = match answer {
+                Answer::Done(Reply::Error(KvError::WrongGroup { .. })) | Answer::Early
+                    if !is_last =>
+                {
+                    continue;
+                }
                 Answer::Done(Reply::Error(KvError::WrongGroup { ask, number })) => {
                     pending.void = true;
                     self.routes.hint(pending.shard, ask);
@@ -369,7 +400,7 @@ impl Clerk {
                 Answer::Done(reply) => Outcome::Done(reply),
                 _ if !self.config.sessions => {
                     // Another server may do better. Of a copy that was refused nothing will come.
-                    pending.void = matches!(answer, Answer::Busy | Answer::NotPlaced);
+                    pending.void |= is_last && matches!(answer, Answer::Busy | Answer::NotPlaced);
                     later(&mut pending.due, PAUSE);
                     continue;
                 }

@@ -12,8 +12,13 @@ use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Outcome as Answer, Request};
 use quorate_stage::{CrashMode, Directory, Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
 
-/// A request, and which server it went to.
-type Sent = (NodeId, Request<Op>);
+/// A copy of a request, and which server it went to.
+#[derive(Clone)]
+struct Sent {
+    node: NodeId,
+    copy: u64,
+    request: Request<Op>,
+}
 
 /// What the clerk has sent.
 #[derive(Clone, Default)]
@@ -25,19 +30,17 @@ impl Transport for Wire {
         let requests = match message {
             ToServer::Serve { requests } => requests,
             ToServer::ServeSessionless { client_id, ops } => {
-                let request = |(serial, command)| Request {
-                    client_id,
-                    serial,
-                    acked_below: 0,
-                    after: 0,
-                    command,
+                // It has no serial.
+                let request = |(copy, command)| {
+                    (copy, Request { client_id, serial: 0, acked_below: 0, after: 0, command })
                 };
                 ops.into_iter().map(request).collect()
             }
             other => panic!("{other}"),
         };
         let mut sent = self.0.lock().unwrap();
-        sent.extend(requests.into_iter().map(|request| (parcel.to.node, request)));
+        let node = parcel.to.node;
+        sent.extend(requests.into_iter().map(|(copy, request)| Sent { node, copy, request }));
     }
 }
 
@@ -55,8 +58,9 @@ impl Scene {
         self.clerk.send(self.clerk.name(), Message::Submit { ops, reply });
     }
 
-    fn answer(&self, client_id: u64, serial: u64, answer: Answer<Reply>) {
-        let served = Served { client_id, answers: vec![(serial, answer)] };
+    fn answer(&self, sent: &Sent, answer: Answer<Reply>) {
+        let Sent { copy, request: Request { client_id, .. }, .. } = *sent;
+        let served = Served { client_id, answers: vec![(copy, answer)] };
         self.clerk.send(Name::of_node(NodeId(1), Role::KvServer), Message::Served(served));
     }
 
@@ -126,12 +130,13 @@ fn what_is_sent_again_keeps_its_serial_and_goes_to_the_next_server() {
         let first = scene.sent();
         scene.after(200).await;
         let again = scene.sent();
-        assert_eq!((first[0].0, again[0].0), (NodeId(1), NodeId(2)));
-        let (first, again) = (&first[0].1, &again[0].1);
-        assert_eq!((first.client_id, first.serial), (again.client_id, again.serial));
+        let (first, again) = (&first[0], &again[0]);
+        assert_eq!((first.node, again.node), (NodeId(1), NodeId(2)));
+        let identity = |sent: &Sent| (sent.request.client_id, sent.request.serial);
+        assert_eq!(identity(first), identity(again));
         // Both copies are answered: the user hears once.
-        scene.answer(first.client_id, first.serial, Answer::Done(stored(1)));
-        scene.answer(first.client_id, first.serial, Answer::Done(stored(1)));
+        scene.answer(first, Answer::Done(stored(1)));
+        scene.answer(again, Answer::Done(stored(1)));
         scene.after(1).await;
         assert_eq!(scene.told(), [(7, Outcome::Done(stored(1)))]);
         scene.after(1000).await;
@@ -145,15 +150,15 @@ fn acked_below_stops_at_what_somebody_waits_for() {
         scene.submit(vec![(1, put("a")), (2, put("b"))]);
         scene.after(1).await;
         let sent = scene.sent();
-        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
-        scene.answer(client, serial + 1, Answer::Done(stored(2)));
+        let serial = sent[0].request.serial;
+        scene.answer(&sent[1], Answer::Done(stored(2)));
         scene.submit(vec![(3, put("c"))]);
         scene.after(1).await;
-        assert_eq!(scene.sent()[0].1.acked_below, serial, "the first is still open");
-        scene.answer(client, serial, Answer::Done(stored(1)));
+        assert_eq!(scene.sent()[0].request.acked_below, serial, "the first is still open");
+        scene.answer(&sent[0], Answer::Done(stored(1)));
         scene.submit(vec![(4, put("d"))]);
         scene.after(1).await;
-        assert_eq!(scene.sent()[0].1.acked_below, serial + 2);
+        assert_eq!(scene.sent()[0].request.acked_below, serial + 2);
     });
 }
 
@@ -163,9 +168,9 @@ fn an_unknown_outcome_is_said_to_be_unknown() {
         let version = Condition::IfVersion(Version(3));
         scene.submit(vec![(1, put("a")), (2, versioned("b", version)), (3, get())]);
         scene.after(1).await;
-        let first = &scene.sent()[0].1;
-        scene.answer(first.client_id, first.serial, Answer::Forgotten);
-        scene.answer(first.client_id, first.serial + 1, Answer::Forgotten);
+        let sent = scene.sent();
+        scene.answer(&sent[0], Answer::Forgotten);
+        scene.answer(&sent[1], Answer::Forgotten);
         scene.after(1).await;
         assert_eq!(scene.told(), [(1, Outcome::Unknown), (2, Outcome::Maybe)]);
         scene.submit(vec![(4, put("c"))]);
@@ -199,13 +204,12 @@ fn refused_means_that_no_copy_can_take_effect() {
         scene.after(1).await;
         assert_eq!(scene.told(), [(4, Outcome::Refused(Refusal::Busy))], "four is the bound");
         let sent = scene.sent();
-        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
-        scene.answer(client, serial, Answer::Busy);
+        scene.answer(&sent[0], Answer::Busy);
         scene.after(1).await;
         assert_eq!(scene.told(), [(0, Outcome::Refused(Refusal::Busy))], "the only copy");
         scene.after(200).await;
         // A second copy is under way: that the first was refused says nothing of it.
-        scene.answer(client, serial + 1, Answer::Busy);
+        scene.answer(&sent[1], Answer::Busy);
         scene.after(1).await;
         assert!(scene.told().is_empty());
         let long = put(&"x".repeat(quorate_kvserver::VALUE_BYTES_MAX + 1));
@@ -220,17 +224,17 @@ fn a_clerk_that_starts_anew_takes_no_answer_of_its_former_life() {
     scene(None, async |scene| {
         scene.submit(vec![(1, put("a"))]);
         scene.after(1).await;
-        let former = scene.sent()[0].1.clone();
+        let former = scene.sent()[0].clone();
         scene.node.crash(scene.clerk.name(), CrashMode::Now).unwrap();
         scene.submit(vec![(2, put("b"))]);
         scene.after(1).await;
-        let present = scene.sent()[0].1.clone();
-        assert_eq!(present.serial, former.serial, "serials begin anew");
-        assert_ne!(present.client_id, former.client_id);
-        scene.answer(former.client_id, former.serial, Answer::Done(stored(1)));
+        let present = scene.sent()[0].clone();
+        assert_eq!(present.request.serial, former.request.serial, "serials begin anew");
+        assert_ne!(present.request.client_id, former.request.client_id);
+        scene.answer(&former, Answer::Done(stored(1)));
         scene.after(1).await;
         assert!(scene.told().is_empty(), "that was for the former life");
-        scene.answer(present.client_id, present.serial, Answer::Done(stored(2)));
+        scene.answer(&present, Answer::Done(stored(2)));
         scene.after(1).await;
         assert_eq!(scene.told(), [(2, Outcome::Done(stored(2)))]);
     });
@@ -250,8 +254,7 @@ fn without_a_session_err_version_is_certain_only_of_what_was_sent_once() {
         scene.submit(vec![(1, at(3)), (2, at(3)), (3, at(3)), (4, at(3))]);
         scene.after(1).await;
         let sent = scene.sent();
-        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
-        scene.answer(client, serial, other_version());
+        scene.answer(&sent[0], other_version());
         scene.after(1).await;
         let certain = Reply::Error(KvError::Version { stored: Version(9) });
         assert_eq!(scene.told(), [(1, Outcome::Done(certain))]);
@@ -259,9 +262,9 @@ fn without_a_session_err_version_is_certain_only_of_what_was_sent_once() {
         assert!(scene.told().is_empty(), "time alone says nothing");
         assert!(scene.sent().len() > 3, "it is sent again for ever");
         let no_key = Reply::Error(KvError::NoKey);
-        scene.answer(client, serial + 1, other_version());
-        scene.answer(client, serial + 2, Answer::Done(no_key.clone()));
-        scene.answer(client, serial + 3, Answer::Done(stored(4)));
+        scene.answer(&sent[1], other_version());
+        scene.answer(&sent[2], Answer::Done(no_key.clone()));
+        scene.answer(&sent[3], Answer::Done(stored(4)));
         scene.after(1).await;
         let told = [(2, Outcome::Maybe), (3, Outcome::Done(no_key)), (4, Outcome::Done(stored(4)))];
         assert_eq!(scene.told(), told);
@@ -274,19 +277,39 @@ fn without_a_session_a_copy_that_was_refused_does_not_count() {
         scene.submit(vec![(1, at(3)), (2, at(3))]);
         scene.after(1).await;
         let sent = scene.sent();
-        let (client, serial) = (sent[0].1.client_id, sent[0].1.serial);
-        scene.answer(client, serial, Answer::Busy);
+        scene.answer(&sent[0], Answer::Busy);
         // Who stops may have handed it on.
-        scene.answer(client, serial + 1, Answer::Stopped);
+        scene.answer(&sent[1], Answer::Stopped);
         scene.after(60).await;
         let again = scene.sent();
         assert_eq!(again.len(), 2, "at once, without waiting for the patience to end");
-        assert!(again.iter().all(|(node, _)| *node == NodeId(2)), "the next server");
-        scene.answer(client, serial, other_version());
-        scene.answer(client, serial + 1, other_version());
+        assert!(again.iter().all(|sent| sent.node == NodeId(2)), "the next server");
+        scene.answer(&again[0], other_version());
+        scene.answer(&again[1], other_version());
         scene.after(1).await;
         let certain = Reply::Error(KvError::Version { stored: Version(9) });
         assert_eq!(scene.told(), [(1, Outcome::Done(certain)), (2, Outcome::Maybe)]);
+    });
+}
+
+/// A network may repeat an answer: it is about one copy, not about one that was sent since.
+#[test]
+fn without_a_session_a_refusal_that_is_repeated_says_nothing_of_the_next_copy() {
+    scene_with(false, None, async |scene| {
+        scene.submit(vec![(1, at(3))]);
+        scene.after(1).await;
+        let first = scene.sent();
+        scene.answer(&first[0], Answer::Busy);
+        scene.after(60).await;
+        let second = scene.sent();
+        scene.answer(&first[0], Answer::Busy);
+        scene.after(200).await;
+        let later = scene.sent();
+        assert!(second.len() == 1 && !later.is_empty(), "it is sent again");
+        // The second copy may have made that version.
+        scene.answer(&later[0], other_version());
+        scene.after(1).await;
+        assert_eq!(scene.told(), [(1, Outcome::Maybe)]);
     });
 }
 

@@ -23,11 +23,12 @@ const RETRY_MS: u64 = 100;
 /// One operation waits so long at most.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A request, and whom it went to.
+/// A copy of a request, and whom it went to.
 #[derive(Clone, Debug)]
 struct Sent {
     group: GroupId,
     node: NodeId,
+    copy: u64,
     request: Request<Op>,
 }
 
@@ -51,7 +52,8 @@ impl Transport for Wire {
         }
         match rmp_serde::from_slice(&parcel.body).unwrap() {
             ToServer::Serve { requests } => {
-                sent.extend(requests.into_iter().map(|request| Sent { group, node, request }));
+                let requests = requests.into_iter();
+                sent.extend(requests.map(|(copy, request)| Sent { group, node, copy, request }));
             }
             other => panic!("{other}"),
         }
@@ -75,8 +77,8 @@ impl Scene {
     }
 
     async fn answer(&self, sent: &Sent, answer: Answer<Reply>) {
-        let Request { client_id, serial, .. } = sent.request;
-        let served = Served { client_id, answers: vec![(serial, answer)] };
+        let Sent { copy, request: Request { client_id, .. }, .. } = *sent;
+        let served = Served { client_id, answers: vec![(copy, answer)] };
         let from = Name::new(sent.node, sent.group, Role::KvServer);
         self.clerk.send(from, Message::Served(served));
         self.after(1).await;
@@ -372,6 +374,24 @@ fn what_finds_no_group_in_time_was_not_carried_out() {
         let told: BTreeMap<u64, Outcome> = scene.told().into_iter().collect();
         assert_eq!(told[&1], Outcome::Unknown, "its later copies may have been taken in");
         assert_eq!(told[&2], Outcome::Unknown);
+    });
+}
+
+/// A network may repeat an answer. That one copy was not carried out says nothing of a later one.
+#[test]
+fn an_answer_that_is_repeated_makes_no_later_copy_void() {
+    scene(async |scene| {
+        scene.submit(vec![(1, put(0, "a"))]).await;
+        let first = scene.one();
+        scene.answer(&first, wrong_group(B, 1)).await;
+        let second = scene.one();
+        assert_ne!(second.copy, first.copy);
+        // B carries it out, and its answer is lost.
+        scene.answer(&first, wrong_group(B, 1)).await;
+        scene.after(50).await;
+        assert!(scene.sent().is_empty(), "it is news of nothing");
+        scene.after(DEADLINE.as_millis() as u64).await;
+        assert_eq!(scene.told(), [(1, Outcome::Unknown)]);
     });
 }
 

@@ -114,13 +114,12 @@ impl Role for KvServer {
     fn receive(&mut self, from: Name, message: Message, stage: &mut Stage<Self>) {
         match message {
             Message::Serve { requests } => {
-                let Some(client_id) = requests.first().map(|request| request.client_id) else {
+                let Some(client_id) = requests.first().map(|(_, request)| request.client_id) else {
                     return;
                 };
                 let reply = self.reply_to(from.node, client_id, stage);
-                let requests =
-                    requests.into_iter().map(|request| (request.serial, in_log(request)));
-                let requests = requests.collect();
+                let requests = requests.into_iter();
+                let requests = requests.map(|(copy, request)| (copy, in_log(request))).collect();
                 let placing = Placing::UntilApplied;
                 let submit = Submit { requests, placing, reply };
                 self.rsm.send(stage.name(), ToRsm::Submit(submit));

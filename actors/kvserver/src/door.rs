@@ -14,7 +14,7 @@ use crate::{
 /// that are kept for one session.
 pub(crate) const SESSIONLESS_MAX: usize = REPLIES_MAX / 2;
 
-/// Whom an answer goes to: the clerk's node, its life, and its serial.
+/// Whom an answer goes to: the clerk's node, its life, and its number.
 type Clerk = (NodeId, u64, u64);
 
 /// What is under way on behalf of clerks without sessions.
@@ -48,13 +48,13 @@ impl Door {
         ops: Vec<(u64, Op)>,
     ) -> (Vec<(u64, Request<Op>)>, Served) {
         let (mut named, mut refused) = (vec![], vec![]);
-        for (serial, command) in ops {
+        for (copy, command) in ops {
             if self.pending.len() >= SESSIONLESS_MAX || !command.is_sessionless() {
-                refused.push((serial, Outcome::Busy));
+                refused.push((copy, Outcome::Busy));
                 continue;
             }
             self.last_serial += 1;
-            self.pending.insert(self.last_serial, (clerk, client_id, serial));
+            self.pending.insert(self.last_serial, (clerk, client_id, copy));
             named.push((self.last_serial, command));
         }
         let acked_below = self.acked_below();
@@ -73,8 +73,8 @@ impl Door {
     pub(crate) fn settle(&mut self, answers: Answers<Reply>) -> Vec<(NodeId, Served)> {
         let mut served: BTreeMap<(NodeId, u64), Answers<Reply>> = BTreeMap::new();
         for (own, answer) in answers {
-            if let Some((clerk, client_id, serial)) = self.pending.remove(&own) {
-                served.entry((clerk, client_id)).or_default().push((serial, answer));
+            if let Some((clerk, client_id, copy)) = self.pending.remove(&own) {
+                served.entry((clerk, client_id)).or_default().push((copy, answer));
             }
         }
         let served = served.into_iter();

@@ -11,17 +11,18 @@ use crate::messages::{Op, Reply};
 /// What a kvserver can be told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// From a clerk: carry these out. Answered by [`Served`], each serial by itself.
+    /// From a clerk: carry these out. Answered by [`Served`], each by itself.
     Serve {
-        /// The operations, with their clients and serials.
-        requests: Vec<Request<Op>>,
+        /// The operations, with their clients and serials, each behind a number that names this copy of
+        /// it: what is sent again is the same operation by another number.
+        requests: Vec<(u64, Request<Op>)>,
     },
     /// From a clerk without sessions: carry these out, each at most once for this message. What is
-    /// sent again is another one. Answered by [`Served`], each serial by itself.
+    /// sent again is another one. Answered by [`Served`], each by itself.
     ServeSessionless {
         /// The clerk's life; comes back with the answers.
         client_id: u64,
-        /// Reads and versioned Puts, each with its serial.
+        /// Reads and versioned Puts, each behind a number that names this copy of it.
         ops: Vec<(u64, Op)>,
     },
     /// From the rsm: what became of some that this server has submitted as its own.
@@ -39,7 +40,7 @@ pub enum Message {
         to: NodeId,
         /// The clerk's life: serials of a former one mean other operations.
         client_id: u64,
-        /// By serial.
+        /// By the clerk's number.
         answers: Answers<Reply>,
     },
 }
@@ -57,7 +58,7 @@ impl fmt::Display for Message {
         match self {
             Message::Serve { requests } => {
                 write!(f, "Serve")?;
-                for request in requests.iter().take(4) {
+                for (_, request) in requests.iter().take(4) {
                     let (client, op) = (request.client_id & 0xffff, request.command.kind());
                     write!(f, " {client:04x}.{} {op}", request.serial)?;
                 }
@@ -68,8 +69,8 @@ impl fmt::Display for Message {
             }
             Message::ServeSessionless { client_id, ops } => {
                 write!(f, "ServeSessionless")?;
-                for (serial, op) in ops.iter().take(4) {
-                    write!(f, " {:04x}.{serial} {}", client_id & 0xffff, op.kind())?;
+                for (copy, op) in ops.iter().take(4) {
+                    write!(f, " {:04x}.{copy} {}", client_id & 0xffff, op.kind())?;
                 }
                 match ops.len() {
                     0..=4 => Ok(()),
@@ -85,8 +86,9 @@ impl fmt::Display for Message {
 /// What a kvserver answers to a clerk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
-    /// Whose serials these are. A clerk that has started anew is somebody else.
+    /// Whose numbers these are. A clerk that has started anew is somebody else.
     pub client_id: u64,
-    /// By serial.
+    /// By the number of the copy that is answered. What a server says that it has not carried out is that
+    /// copy, and no other.
     pub answers: Vec<(u64, Outcome<Reply>)>,
 }

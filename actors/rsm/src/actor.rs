@@ -326,9 +326,7 @@ impl<M: StateMachine> RsmActor<M> {
 
     fn encode(&self, requests: Vec<Request<M::Command>>, once: bool, stage: &Stage<Self>) -> Bytes {
         let time_ms = self.clock.now_ms(stage.node().uptime());
-        let batch = Batch { time_ms, once, requests };
-        let batch = rmp_serde::to_vec(&batch);
-        batch.expect("commands are plain data, which always encodes").into()
+        quorate_protocol::encode(&Batch { time_ms, once, requests })
     }
 
     fn propose_again(&self, old_only: bool, me: Name) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_protocol::{Core, Name, Out};
+use quorate_protocol::{Core, Name, Out, encode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -104,10 +104,6 @@ struct Hands<J, W> {
     journal: J,
     wiring: W,
     number: u64,
-}
-
-fn encode<R: Serialize>(record: &R) -> Bytes {
-    rmp_serde::to_vec(record).expect("records are plain data, which always encodes").into()
 }
 
 impl<C: DurableCore, J: JournalLink, W> Ledger<C> for Hands<J, W> {

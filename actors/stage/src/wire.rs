@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_protocol::{GroupId, Name, NodeId, Role};
+use quorate_protocol::{GroupId, Name, NodeId, Role, encode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::mailbox::{Mailbox, Message};
@@ -84,11 +84,6 @@ impl<M: WireMessage> Mailbox<M> {
     pub fn port(&self) -> Arc<dyn Port> {
         Arc::new(MailboxPort(self.clone()))
     }
-}
-
-fn encode<M: WireMessage>(message: &M) -> Bytes {
-    let bytes = rmp_serde::to_vec(message).expect("messages are plain data, which always encodes");
-    bytes.into()
 }
 
 /// The actors of one role and group on all nodes, the local one included: the sender cannot tell

@@ -137,7 +137,7 @@ impl Piece {
 
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
-        rmp_serde::to_vec(self).expect("pairs and sessions are plain data").into()
+        quorate_protocol::encode(self)
     }
 }
 
