@@ -244,7 +244,7 @@ fn garbage_and_hostile_lengths_close_the_connection_with_a_word() {
             (b"\x00\x00\x00\x00", "a frame ends too early"),
             (b"\x01\x00\x00\x00\x63", "no frame is of kind 99"),
             (b"\x08\x00\x00\x00\x01HTTP\x01\x00x", "it begins with HTTP"),
-            (b"\x08\x00\x00\x00\x01QRT1\x03\x00\xc1", "an unreadable handshake"),
+            (b"\x08\x00\x00\x00\x01QRT1\x04\x00\xc1", "an unreadable handshake"),
         ] {
             let before = a.counters(NOBODY.0).refusals();
             let mut wire = Wire::connect(address).await;
