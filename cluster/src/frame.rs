@@ -234,6 +234,7 @@ fn role_number(role: Role) -> u8 {
         Role::Courier => 13,
         Role::Mover => 14,
         Role::ShardMaster => 15,
+        Role::Steward => 16,
     }
 }
 
@@ -254,6 +255,7 @@ fn role_of(number: u8) -> Result<Role, FrameError> {
         13 => Role::Courier,
         14 => Role::Mover,
         15 => Role::ShardMaster,
+        16 => Role::Steward,
         _ => return Err(FrameError::UnknownRole(number)),
     })
 }

@@ -4,15 +4,45 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A node's number, from 1; 0 stands for nobody.
+/// A node's number, from 1 to 65535, and in the upper half which life of it in a group is meant: 0 since
+/// the group was formed, and one more each time it was taken in (DESIGN 5). 0 stands for nobody.
+///
+/// As a member of a group a node is another one in each of its lives, and nothing that it said in a former
+/// one can be taken for its word. As a machine, with an address, a disk and clients, it is its [`home`].
+///
+/// [`home`]: NodeId::home
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct NodeId(pub u32);
 
+impl NodeId {
+    /// The highest number of a node.
+    pub const NUMBER_MAX: u32 = 0xffff;
+
+    /// The machine.
+    pub fn home(self) -> NodeId {
+        NodeId(self.0 & NodeId::NUMBER_MAX)
+    }
+
+    /// Which life.
+    pub fn life(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The same machine in this life.
+    pub fn in_life(self, life: u16) -> NodeId {
+        NodeId(self.home().0 | (u32::from(life) << 16))
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{}", self.0)
+        write!(f, "n{}", self.home().0)?;
+        match self.life() {
+            0 => Ok(()),
+            life => write!(f, ".{life}"),
+        }
     }
 }
 

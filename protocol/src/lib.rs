@@ -11,7 +11,7 @@ pub mod log;
 mod name;
 pub mod planted;
 
-pub use crate::configuration::Configuration;
+pub use crate::configuration::{Change, Configuration, Life, Unchanged};
 pub use crate::core::{Core, Never, Out, TimerRequest};
 pub use crate::encode::encode;
 pub use ids::{GroupId, Incarnation, Member, NodeId};

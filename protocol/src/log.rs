@@ -6,7 +6,9 @@
 //!    | -- Offer ------------------> |   the same at most once, and only if you lead (the labs' Start)
 //!    | -- ReadBarrier ------------> |   from which index on is a local read linearizable?
 //!    | -- Subscribe, Forget ------> |   hand over from here; what is below is durable elsewhere
+//!    | -- Reconfigure ------------> |   let these be the members
 //!    | <- Chosen, Barrier, Role --- |
+//!    | <- Configured -------------- |   who the members are
 //!    | <- Behind ------------------ |   what comes next is forgotten: fetch a snapshot
 //!    | <- SubscribeAgain, ... ----- |   what I was told is gone: tell me again
 //! ```
@@ -19,7 +21,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Configuration, NodeId};
+use crate::{Change, Configuration, NodeId};
 
 /// A place in the log. The first command stands at 1 or later; indexes are dense.
 #[derive(
@@ -101,6 +103,9 @@ pub enum Request {
         /// Comes back in the answer; an answer to a later one of the same life answers this too.
         id: ProposalId,
     },
+    /// Have the members changed. To be repeated until it is seen in [`Event::Configured`]: whoever does
+    /// not lead, or has another change under way, does nothing.
+    Reconfigure(Change),
     /// Hand over what is chosen, in order, from here on.
     Subscribe {
         /// The first index that is wanted.
@@ -148,6 +153,12 @@ pub enum Event {
     Role {
         /// Who would be asked.
         leader: Option<NodeId>,
+    },
+    /// The newest configuration that is known here to be chosen: at the start, and whenever there is a
+    /// newer one.
+    Configured {
+        /// Who the members are.
+        configuration: Configuration,
     },
     /// What became of an offer at once.
     Offered {

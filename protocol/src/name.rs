@@ -35,13 +35,15 @@ pub enum Role {
     Files,
     /// Carries files between nodes.
     Courier,
+    /// Takes nodes into its group.
+    Steward,
     /// Links to the other nodes.
     Cluster,
     /// Whoever asks from outside: a test, a debug endpoint.
     Outside,
 }
 
-const ROLES: [(Role, &str); 15] = [
+const ROLES: [(Role, &str); 16] = [
     (Role::Acceptor, "acceptor"),
     (Role::Proposer, "proposer"),
     (Role::Learner, "learner"),
@@ -55,9 +57,17 @@ const ROLES: [(Role, &str); 15] = [
     (Role::Journal, "journal"),
     (Role::Files, "files"),
     (Role::Courier, "courier"),
+    (Role::Steward, "steward"),
     (Role::Cluster, "cluster"),
     (Role::Outside, "outside"),
 ];
+
+impl Role {
+    /// Whether a group is agreed on by actors of this role: these are named after their life in it.
+    pub fn is_of_engine(self) -> bool {
+        matches!(self, Role::Acceptor | Role::Proposer | Role::Learner | Role::Raft)
+    }
+}
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,6 +134,11 @@ impl FromStr for Name {
         let number = |part: &str, letter: char| -> Option<u32> {
             part.strip_prefix(letter).and_then(|digits| digits.parse().ok())
         };
+        let node_of = |part: &str| {
+            let (machine, life) = part.split_once('.').unwrap_or((part, "0"));
+            let machine = number(machine, 'n').filter(|number| *number <= NodeId::NUMBER_MAX)?;
+            Some(NodeId(machine).in_life(life.parse().ok()?))
+        };
         let role = |part: &str| ROLES.iter().find(|(_, t)| *t == part).map(|(role, _)| *role);
         let parts: Vec<&str> = text.split('/').collect();
         let (node, group, role_text) = match parts[..] {
@@ -132,7 +147,7 @@ impl FromStr for Name {
             _ => return Err(bad()),
         };
         Ok(Name {
-            node: NodeId(number(node, 'n').ok_or_else(bad)?),
+            node: node_of(node).ok_or_else(bad)?,
             group: GroupId(number(group, 'g').ok_or_else(bad)?),
             role: role(role_text).ok_or_else(bad)?,
         })
@@ -146,12 +161,20 @@ mod tests {
     #[test]
     fn a_name_reads_back_as_it_is_written() {
         for (role, _) in ROLES {
-            for group in [0, 7] {
-                let name = Name::new(NodeId(3), GroupId(group), role);
+            for (group, life) in [(0, 0), (7, 0), (7, 2)] {
+                let name = Name::new(NodeId(3).in_life(life), GroupId(group), role);
                 assert_eq!(name.to_string().parse(), Ok(name));
             }
         }
-        for bad in ["", "n1", "n1/g1/nobody", "x1/g1/rsm", "n1/g1/rsm/more", "n99999999999/rsm"] {
+        for bad in [
+            "",
+            "n1",
+            "n1/g1/nobody",
+            "x1/g1/rsm",
+            "n1/g1/rsm/more",
+            "n99999999999/rsm",
+            "n65536/rsm",
+        ] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

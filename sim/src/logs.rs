@@ -20,7 +20,7 @@ use bytes::Bytes;
 use quorate_node::{Engine, engine};
 use quorate_persistence::Owners;
 use quorate_protocol::{
-    Name, NodeId, Role,
+    Configuration, Name, NodeId, Role,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request},
 };
 use quorate_raft::{Message as ToRaft, Status};
@@ -58,6 +58,8 @@ struct App {
     open: BTreeMap<ProposalId, Bytes>,
     barriers: BTreeMap<u64, oneshot::Sender<Index>>,
     leader: Option<NodeId>,
+    /// Who the members are, as its engine has said.
+    configuration: Configuration,
     installed: u64,
 }
 
@@ -85,7 +87,10 @@ impl Asked {
     fn ask(&self, from: Name, request: Request) {
         match request {
             Request::Subscribe { .. } | Request::Forget { .. } => self.log.send(from, request),
-            Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
+            Request::Propose(_)
+            | Request::Offer(_)
+            | Request::ReadBarrier { .. }
+            | Request::Reconfigure(_) => {
                 self.proposals.send(from, request);
             }
         }
@@ -498,6 +503,10 @@ impl Apps {
             }
             Event::Role { leader } => {
                 app.leader = leader;
+                vec![]
+            }
+            Event::Configured { configuration } => {
+                app.configuration = configuration;
                 vec![]
             }
             Event::SubscribeAgain => self.subscription(node),

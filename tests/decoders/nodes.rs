@@ -15,7 +15,7 @@ use quorate_kvserver::{
 use quorate_learner::{Message as ToLearner, Notice};
 use quorate_proposer::{Message as ToProposer, Wish};
 use quorate_protocol::{
-    Configuration, GroupId, Incarnation, Member, Name, NodeId, Role,
+    Configuration, GroupId, Incarnation, Life, Member, Name, NodeId, Role,
     log::{Index, Position, Proposal, ProposalId},
 };
 use quorate_raft::{
@@ -201,7 +201,9 @@ pub(super) fn learners() -> Target {
 }
 
 pub(super) fn position() -> Position {
+    let life = Life { number: 2, incarnation: Incarnation(0xfeed) };
     let configuration = Configuration {
+        lives: [(NodeId(4), life)].into(),
         voters: [1, 2, 3].map(NodeId).into(),
         outgoing: [3, 4].map(NodeId).into(),
         learners: [NodeId(9)].into(),

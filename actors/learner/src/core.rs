@@ -549,7 +549,10 @@ impl Learner {
                     self.tell_decided(out);
                 }
             }
-            Request::Propose(_) | Request::Offer(_) | Request::ReadBarrier { .. } => {
+            Request::Propose(_)
+            | Request::Offer(_)
+            | Request::ReadBarrier { .. }
+            | Request::Reconfigure(_) => {
                 out.alarm("the learner was asked to propose".into());
             }
         }

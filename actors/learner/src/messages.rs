@@ -228,6 +228,7 @@ impl fmt::Display for Message {
             Message::Done { below } => write!(f, "Done below={below}"),
             Message::DoneToo { heard, below } => write!(f, "DoneToo heard={heard} below={below}"),
             Message::AskDecided => f.write_str("AskDecided"),
+            Message::Log(Request::Reconfigure(change)) => write!(f, "Reconfigure {change}"),
             Message::Log(Request::Subscribe { from }) => write!(f, "Subscribe from={from}"),
             Message::Log(Request::Forget { saved, below }) => {
                 write!(f, "Forget below={below} saved={saved}")

@@ -288,6 +288,7 @@ impl Proposer {
                 }
                 out.want_drained();
             }
+            Request::Reconfigure(_) => {}
             Request::Subscribe { .. } | Request::Forget { .. } => {
                 out.alarm("the proposer was asked what the learner does".into());
             }

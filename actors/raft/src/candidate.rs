@@ -57,7 +57,7 @@ impl Candidate {
     fn has_lost(&self, shared: &Shared) -> bool {
         let may_vote = |node: NodeId| match self.votes.get(&node) {
             Some(granted) => *granted,
-            None => !shared.down.contains(&node),
+            None => !shared.is_down(node),
         };
         !shared.configuration().has_quorum(may_vote)
     }

@@ -15,7 +15,7 @@ use quorate_stage::{Durability, DurableCore, Outlet};
 use crate::{
     candidate::Candidate,
     follower::Follower,
-    leader::Leader,
+    leader::{Leader, Target},
     log::Log,
     messages::{
         Entry, Match, Message, Payload, Place, Reconfigured, Record, Standing, Status, Term,
@@ -138,6 +138,8 @@ pub struct Peer {
     pub(crate) shared: Shared,
     pub(crate) role: Role,
     leader_told: Option<Option<NodeId>>,
+    /// The last configuration that was told, and where it stood.
+    configured_told: Option<(Place, Configuration)>,
 }
 
 /// What a peer has in every role.
@@ -153,7 +155,7 @@ pub(crate) struct Shared {
     pub(crate) wishes: Wishes,
     /// Offers that were taken up here in the present term, and not committed.
     pub(crate) offers: BTreeSet<ProposalId>,
-    /// Nodes whose link is known to be down.
+    /// Machines whose link is known to be down.
     pub(crate) down: BTreeSet<NodeId>,
 }
 
@@ -164,6 +166,11 @@ pub(crate) fn to(node: NodeId, message: Message) -> Outbound {
 impl Shared {
     pub(crate) fn me(&self) -> NodeId {
         self.config.me
+    }
+
+    /// Whether the machine that a member lives on is known to be out of reach.
+    pub(crate) fn is_down(&self, node: NodeId) -> bool {
+        self.down.contains(&node.home())
     }
 
     /// The newest configuration in the log.
@@ -330,7 +337,8 @@ impl Peer {
             offers: BTreeSet::new(),
             down: BTreeSet::new(),
         };
-        Ok(Peer { shared, role: Role::Follower(Follower::default()), leader_told: None })
+        let role = Role::Follower(Follower::default());
+        Ok(Peer { shared, role, leader_told: None, configured_told: None })
     }
 
     /// Its term.
@@ -404,6 +412,17 @@ impl Peer {
         }
     }
 
+    /// Tells who the members are, by what is committed.
+    fn tell_configured(&mut self, out: &mut Out<Self>) {
+        let (configuration, place) = self.shared.log.configuration_at(self.shared.commit);
+        let told = self.configured_told.as_ref();
+        if told.is_none_or(|(at, told)| *at != place && told != configuration) {
+            let configuration = configuration.clone();
+            self.configured_told = Some((place, configuration.clone()));
+            out.send_at_once(Outbound::Log(Event::Configured { configuration }));
+        }
+    }
+
     /// Sets the time after which this peer campaigns.
     pub(crate) fn arm_election(&self, out: &mut Out<Self>) {
         let (at_least, at_most) = self.shared.config.timing.election;
@@ -468,6 +487,11 @@ impl Peer {
                 self.shared.wishes.barrier = Some(id);
                 self.shared.wishes.barrier_is_fresh = true;
                 out.want_drained();
+            }
+            Request::Reconfigure(change) => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_change(&mut self.shared, &change, out);
+                }
             }
             Request::Subscribe { from } => {
                 self.shared.next = Some(from);
@@ -538,7 +562,7 @@ impl Peer {
     fn on_link_down(&mut self, node: NodeId, out: &mut Out<Self>) {
         self.shared.down.insert(node);
         if let Role::Follower(follower) = &mut self.role
-            && follower.leader == Some(node)
+            && follower.leader.is_some_and(|leader| leader.home() == node)
         {
             // It is known to be gone: nobody need wait for its silence.
             follower.leader = None;
@@ -575,6 +599,7 @@ impl Peer {
     /// At the end of each step.
     fn conclude(&mut self, out: &mut Out<Self>) {
         self.tell_leader(out);
+        self.tell_configured(out);
         if !self.leads() {
             self.shared.arm_retry(out);
         }
@@ -627,7 +652,9 @@ impl Core for Peer {
             Message::Journal(_) => {}
             Message::Reconfigure { voters, learners, reply } => match &mut self.role {
                 Role::Leader(leader) => {
-                    leader.on_reconfigure(&mut self.shared, (voters, learners), reply, out);
+                    let lives = self.shared.configuration().lives.clone();
+                    let target = Target { voters, learners, lives };
+                    leader.on_reconfigure(&mut self.shared, target, Some(reply), out);
                 }
                 _ => {
                     let answer = Reconfigured::NotLeader { leader: self.leader() };
@@ -722,6 +749,7 @@ impl DurableCore for Peer {
         for event in [Event::SubscribeAgain, Event::ProposeAgain] {
             out.send_at_once(Outbound::Log(event));
         }
+        self.tell_configured(out);
         self.tell_leader(out);
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_protocol::{
-    Configuration, NodeId, Out,
+    Change as Wanted, Configuration, Life, NodeId, Out,
     log::{Index, Proposal, ProposalId},
     planted::{Bug, is_planted},
 };
@@ -86,9 +86,25 @@ struct ReadRound {
 /// A change of members that is under way.
 #[derive(Clone, Debug)]
 struct Change {
-    voters: BTreeSet<NodeId>,
-    learners: BTreeSet<NodeId>,
-    reply: Outlet<Reconfigured>,
+    target: Target,
+    /// `None`: whoever wants it looks at who the members are.
+    reply: Option<Outlet<Reconfigured>>,
+}
+
+/// Who the members are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) learners: BTreeSet<NodeId>,
+    pub(crate) lives: BTreeMap<NodeId, Life>,
+}
+
+impl Change {
+    fn tell(self, what: Reconfigured, out: &mut Out<Peer>) {
+        if let Some(reply) = self.reply {
+            out.send(Outbound::Reconfigured(reply, what));
+        }
+    }
 }
 
 /// What belongs to a leader alone.
@@ -153,7 +169,7 @@ impl Leader {
     /// The lead is lost: who waits for something is told.
     pub(crate) fn resign(self, out: &mut Out<Peer>) {
         if let Some(change) = self.change {
-            out.send(Outbound::Reconfigured(change.reply, Reconfigured::Unknown));
+            change.tell(Reconfigured::Unknown, out);
         }
     }
 
@@ -311,7 +327,7 @@ impl Leader {
         let mut batches: BTreeMap<(Place, Place), Vec<NodeId>> = BTreeMap::new();
         let mut behind = vec![];
         for (node, progress) in &mut self.progress {
-            if shared.down.contains(node) {
+            if shared.is_down(*node) {
                 continue;
             }
             let (sends, tells) = progress.next_messages(shared, self.beats, beat);
@@ -355,7 +371,7 @@ impl Leader {
 
     fn arm_linger(&mut self, shared: &Shared, out: &mut Out<Peer>) {
         let waits = |(node, progress): (&NodeId, &Progress)| {
-            progress.commit_sent < shared.commit && !shared.down.contains(node)
+            progress.commit_sent < shared.commit && !shared.is_down(*node)
         };
         if !self.linger_is_set && self.progress.iter().any(waits) {
             self.linger_is_set = true;
@@ -501,10 +517,12 @@ impl Leader {
     }
 
     pub(crate) fn on_link_up(&mut self, node: NodeId) {
-        if let Some(progress) = self.progress.get_mut(&node) {
-            // What was under way is lost with the former connection.
-            let next = if progress.match_index > Place(0) { Place(0) } else { progress.next_index };
-            progress.probe(next);
+        for (member, progress) in &mut self.progress {
+            if member.home() == node {
+                // What was under way is lost with the former connection.
+                let known = progress.match_index > Place(0);
+                progress.probe(if known { Place(0) } else { progress.next_index });
+            }
         }
     }
 
@@ -550,28 +568,39 @@ impl Leader {
     pub(crate) fn on_reconfigure(
         &mut self,
         shared: &mut Shared,
-        (voters, learners): (BTreeSet<NodeId>, BTreeSet<NodeId>),
-        reply: Outlet<Reconfigured>,
+        target: Target,
+        reply: Option<Outlet<Reconfigured>>,
         out: &mut Out<Peer>,
     ) {
+        let change = Change { target, reply };
+        let Target { voters, learners, .. } = &change.target;
         let refusal = if voters.is_empty() {
             Some("a group needs a voter")
-        } else if !voters.is_disjoint(&learners) {
+        } else if !voters.is_disjoint(learners) {
             Some("a node is a voter or a learner, not both")
         } else {
             None
         };
         if let Some(why) = refusal {
-            let answer = Reconfigured::Refused(why.into());
-            return out.send(Outbound::Reconfigured(reply, answer));
+            return change.tell(Reconfigured::Refused(why.into()), out);
         }
         if shared.configuration().is_joint() {
-            return out.send(Outbound::Reconfigured(reply, Reconfigured::Busy));
+            return change.tell(Reconfigured::Busy, out);
         }
-        if let Some(former) = self.change.replace(Change { voters, learners, reply }) {
-            out.send(Outbound::Reconfigured(former.reply, Reconfigured::Superseded));
+        if let Some(former) = self.change.replace(change) {
+            former.tell(Reconfigured::Superseded, out);
         }
         self.go_on_changing(shared, out);
+    }
+
+    /// Somebody wants the members changed, and may have said so before.
+    pub(crate) fn on_change(&mut self, shared: &mut Shared, wanted: &Wanted, out: &mut Out<Peer>) {
+        let Ok(next) = shared.configuration().after(wanted) else { return };
+        let Configuration { voters, learners, lives, .. } = next;
+        let target = Target { voters, learners, lives };
+        if self.change.as_ref().is_none_or(|change| change.target != target) {
+            self.on_reconfigure(shared, target, None, out);
+        }
     }
 
     /// Takes the next step of a change, once the step before is committed: newcomers as learners,
@@ -591,10 +620,7 @@ impl Leader {
                     self.change = Some(change);
                     next
                 }
-                Err(()) => {
-                    let answer = Outbound::Reconfigured(change.reply, Reconfigured::Done);
-                    return out.send(answer);
-                }
+                Err(()) => return change.tell(Reconfigured::Done, out),
             }
         };
         if let Some(next) = next {
@@ -611,15 +637,15 @@ impl Leader {
         newest: &Configuration,
         change: &Change,
     ) -> Result<Option<Configuration>, ()> {
-        let Change { voters, learners, .. } = change;
+        let Target { voters, learners, lives } = &change.target;
         if newest.voters == *voters && newest.learners == *learners {
             return Err(());
         }
         let members = newest.members();
         if !voters.is_subset(&members) {
             let learners = newest.learners.iter().chain(voters.difference(&members));
-            let learners = learners.copied().collect();
-            return Ok(Some(Configuration { learners, ..newest.clone() }));
+            let (learners, lives) = (learners.copied().collect(), lives.clone());
+            return Ok(Some(Configuration { learners, lives, ..newest.clone() }));
         }
         let lag_max = shared.config.limits.newcomer_lag_max;
         let lags = |node: &NodeId| {
@@ -630,10 +656,10 @@ impl Leader {
         if voters.difference(&newest.voters).any(lags) {
             return Ok(None);
         }
-        let (voters, learners) = (voters.clone(), learners.clone());
+        let (voters, learners, lives) = (voters.clone(), learners.clone(), lives.clone());
         let same = voters == newest.voters;
         let outgoing = if same { BTreeSet::new() } else { newest.voters.clone() };
-        Ok(Some(Configuration { voters, outgoing, learners }))
+        Ok(Some(Configuration { voters, outgoing, learners, lives }))
     }
 
     pub(crate) fn invariants(&self, shared: &Shared) {

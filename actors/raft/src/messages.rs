@@ -448,6 +448,7 @@ impl fmt::Display for Message {
             Message::Log(Request::Propose(proposal)) => write!(f, "Propose {}", proposal.id),
             Message::Log(Request::Offer(proposal)) => write!(f, "Offer {}", proposal.id),
             Message::Log(Request::ReadBarrier { id }) => write!(f, "ReadBarrier {id}"),
+            Message::Log(Request::Reconfigure(change)) => write!(f, "Reconfigure {change}"),
             Message::Log(Request::Subscribe { from }) => write!(f, "Subscribe from={from}"),
             Message::Log(Request::Forget { saved, below }) => {
                 write!(f, "Forget saved={saved} below={below}")

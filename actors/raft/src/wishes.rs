@@ -252,7 +252,7 @@ impl Shared {
 impl Peer {
     /// Takes what is fresh to the leader.
     pub(crate) fn pursue(&mut self, out: &mut Out<Self>) {
-        let Some(leader) = self.leader().filter(|node| !self.shared.down.contains(node)) else {
+        let Some(leader) = self.leader().filter(|node| !self.shared.is_down(*node)) else {
             return;
         };
         let wishes = &mut self.shared.wishes;
@@ -269,7 +269,7 @@ impl Peer {
             return;
         }
         let (old, barrier) = self.shared.wishes.overdue();
-        let leader = self.leader().filter(|node| !self.shared.down.contains(node));
+        let leader = self.leader().filter(|node| !self.shared.is_down(*node));
         if let Some(leader) = leader {
             self.detour(leader, !old.is_empty() || barrier.is_some());
             match self.shared.wishes.route {
@@ -291,7 +291,7 @@ impl Peer {
             false => 0,
         };
         let mut others = log.configuration().0.members();
-        others.retain(|node| *node != config.me && *node != leader && !down.contains(node));
+        others.retain(|node| *node != config.me && *node != leader && !down.contains(&node.home()));
         wishes.reroute(&others);
     }
 

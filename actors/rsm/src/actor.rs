@@ -637,6 +637,8 @@ impl<M: StateMachine> Role for RsmActor<M> {
                 self.leader = leader;
                 self.tell_watcher(stage);
             }
+            // Of no concern to a machine: see the steward.
+            Message::Engine(Event::Configured { .. }) => {}
             Message::Engine(Event::SubscribeAgain) => self.go_on(stage),
             Message::Engine(Event::ProposeAgain) => {
                 self.propose_again(false, stage.name());

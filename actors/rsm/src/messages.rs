@@ -224,6 +224,9 @@ impl<M: StateMachine> fmt::Display for Message<M> {
             Message::Engine(Event::Barrier { id, from }) => write!(f, "Barrier {id} from={from}"),
             Message::Engine(Event::Role { leader: Some(node) }) => write!(f, "Role leader={node}"),
             Message::Engine(Event::Role { leader: None }) => f.write_str("Role leader=?"),
+            Message::Engine(Event::Configured { configuration }) => {
+                write!(f, "Configured {configuration}")
+            }
             Message::Engine(Event::SubscribeAgain) => f.write_str("SubscribeAgain"),
             Message::Engine(Event::ProposeAgain) => f.write_str("ProposeAgain"),
             Message::File(event) => write!(f, "{event}"),
