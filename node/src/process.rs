@@ -51,6 +51,10 @@ pub const EXIT_FATAL: i32 = 70;
 
 /// Bytes of a journal segment: making a new one stops commits for a few milliseconds.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Where so little log is wanted that a segment would be shorter, it is longer.
+const SEGMENT_BYTES_MIN: u64 = 512;
+/// Shorter segments are not filled with zeros.
+const ZERO_FILL_BYTES: u64 = 64 * 1024;
 /// How often, and after which pause, a directory that is in use is tried again: two seconds.
 const DIRECTORY_TRIES: u32 = 40;
 const DIRECTORY_PAUSE: Duration = Duration::from_millis(50);
@@ -234,8 +238,10 @@ fn journal(
 ) -> Result<Mailbox<JournalMessage>, String> {
     let (disk, node) = (ground.disk.clone(), node.clone());
     let seed = random()?;
-    let segment_bytes = (ground.config.log_bytes_max / 2).clamp(4096, SEGMENT_BYTES);
-    let options = JournalOptions { segment_bytes, zero_fill: true, seed };
+    let segment_bytes = (ground.config.log_bytes_max / 4).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES);
+    // Zeros make a sync cheap, and take room.
+    let zero_fill = segment_bytes >= ZERO_FILL_BYTES;
+    let options = JournalOptions { segment_bytes, zero_fill, seed };
     let dir = ground.config.dir.clone();
     on_thread(move || {
         let place = seat::<JournalActor>(&node, Name::of_node(node.id(), RoleName::Journal));
@@ -496,7 +502,7 @@ async fn serve(
 
     let newest = Newest::default();
     let clerk_config = ClerkConfig {
-        retry: Duration::from_millis(500),
+        retry: Duration::from_millis(if ground.config.lossy { 100 } else { 500 }),
         deadline: Some(Duration::from_millis(ground.config.request_deadline_ms)),
         under_way_max: 8192,
         sessions: true,
@@ -581,9 +587,10 @@ fn masters(config: &NodeConfig) -> Vec<NodeId> {
 
 /// The replicas that this node has: of the shardmaster, and of groups that may serve shards.
 fn group_configs(ground: &Ground) -> Vec<GroupConfig> {
+    let lossy = ground.config.lossy;
     let config = |group: GroupId, nodes: Vec<NodeId>| {
         let (engine, checkpoints) = (ground.config.engine, ground.dir.checkpoint(group.0));
-        let mut config = GroupConfig::new(engine, group, ground.me, nodes, checkpoints, false);
+        let mut config = GroupConfig::new(engine, group, ground.me, nodes, checkpoints, lossy);
         config.rsm.log_bytes_max = ground.config.log_bytes_max;
         config.rsm.reads_in_log = ground.config.reads == Reads::Log;
         config
