@@ -163,8 +163,7 @@ impl<M: StateMachine> RsmActor<M> {
         self.next = position.index.next();
         self.position = position.clone();
         self.checkpointed = position;
-        self.generation_bytes = std::mem::take(&mut self.bytes_since_checkpoint);
-        self.garbage_bytes = 0;
+        (self.bytes_since_checkpoint, self.garbage_bytes) = (0, 0);
         if former.0.is_none() {
             // What the engine has kept below, it may keep: others may lag.
             self.kept_from = Index(1);
@@ -297,7 +296,8 @@ impl<M: StateMachine> RsmActor<M> {
             return;
         }
         let Some(machine) = &self.machine else { return };
-        (self.bytes_since_checkpoint, self.garbage_bytes) = (0, 0);
+        self.generation_bytes = std::mem::take(&mut self.bytes_since_checkpoint);
+        self.garbage_bytes = 0;
         let position = self.position.clone();
         let books = Books {
             position: position.clone(),
