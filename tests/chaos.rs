@@ -9,7 +9,7 @@ use quorate_sim::{
     chaos::{
         Fault, Kind, Plan, Profile, Schedule, play, play_traced, schedule::Action, transcript,
     },
-    for_each_seed,
+    for_each_seed, takes_in,
 };
 
 fn plan(engine: Engine, seed: u64, faults: &str) -> Plan {
@@ -65,10 +65,10 @@ fn every_profile_on_both_engines() {
     let kinds = Profile::HELP.rsplit_once("any of ").expect("the help names them").1;
     let kinds = kinds.split(',').map(str::trim).take_while(|word| !word.starts_with("with"));
     let mut profiles: Vec<&str> = kinds.map(|kind| kind.trim_end_matches(" with")).collect();
-    assert!(profiles.len() >= 17, "{profiles:?}");
+    assert!(profiles.len() >= 18, "{profiles:?}");
     profiles.extend(["all", "none", "network", "process", "disk"]);
     for engine in Engine::ALL {
-        for profile in &profiles {
+        for profile in profiles.iter().filter(|name| **name != "wipes" || takes_in(engine)) {
             // Where clients have no sessions, nothing is sent twice.
             let mut drawn = (1..).map(|seed| Schedule::draw(&plan(engine, seed, profile)));
             let all = |schedule: &Schedule| schedule.clients.iter().all(|session| *session);
@@ -190,7 +190,8 @@ fn profiles_are_read_and_said() {
     let disk: Profile = "disk".parse().expect("a profile");
     let kinds =
         [Kind::Power, Kind::PowerPoints, Kind::DiskErrors, Kind::FullDisks, Kind::SlowDisks];
-    assert_eq!(disk, Profile::Kinds(kinds.into()));
+    let kinds = kinds.into_iter().chain([Kind::Wipes]);
+    assert_eq!(disk, Profile::Kinds(kinds.collect()));
     let error = "loss,earthquake".parse::<Profile>().expect_err("there are none");
     assert!(error.contains("`earthquake`") && error.contains("slow-links"), "{error}");
 }

@@ -41,14 +41,18 @@ const BUDGET: Duration = Duration::from_secs(150);
 fn engines(bug: Bug) -> &'static [Engine] {
     match bug {
         _ if bug < Bug::TwoVotesInATerm => &[Engine::Paxos],
-        _ if bug < Bug::DuplicatesApplied => &[Engine::Raft],
+        _ if bug < Bug::DuplicatesApplied || bug == Bug::BlankKeepsItsName => &[Engine::Raft],
         _ => &ENGINES,
     }
 }
 
 /// The groups of a turn: errors about shards show in a store that is divided.
 fn groups(bug: Bug, turn: u64) -> u32 {
-    if bug < Bug::GivenUpShardServed { 0 } else { 2 + (turn % 2) as u32 }
+    if bug < Bug::GivenUpShardServed || bug == Bug::BlankKeepsItsName {
+        0
+    } else {
+        2 + (turn % 2) as u32
+    }
 }
 
 /// The run of a turn.

@@ -22,7 +22,7 @@ async fn status(world: &World, node: NodeId) -> Status {
         }
     });
     let node = world.node(node);
-    let rsm = &node.group().expect("a replica runs").rsm;
+    let rsm = node.replica().expect("a replica runs").group.rsm.clone();
     rsm.send(rsm.name(), ToRsm::AskStatus(reply));
     answered.await.expect("an rsm answers")
 }

@@ -151,7 +151,7 @@ impl Scene {
     /// Tells the mover of a server something.
     fn tell(&self, node: NodeId, group: GroupId, from: Name, message: ToMover) {
         let on = self.lab.world.node(node);
-        let mover = on.groups[&group].mover.clone().expect("a group of several has one");
+        let mover = on.groups()[&group].mover.clone().expect("a group of several has one");
         mover.send(from, message);
     }
 }
@@ -568,7 +568,7 @@ fn what_is_given_away_leaves_the_checkpoints_too() {
             pairs.push((key, value));
         }
         for node in lab.servers(100) {
-            let rsm = lab.world.node(node).group().expect("a replica").rsm.clone();
+            let rsm = lab.world.node(node).replica().expect("it runs").group.rsm.clone();
             rsm.send(rsm.name(), quorate_rsm::Message::TakeCheckpoint);
         }
         lab.world.sleep_ms(1000).await;

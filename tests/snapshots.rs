@@ -387,7 +387,8 @@ fn what_is_under_way_here_and_done_in_a_checkpoint_is_answered_once() {
             // n3 is heard and hears nothing: it forwards, and the answers are lost.
             world.net.cut(N1, N3);
             world.net.cut(N2, N3);
-            let rsm = world.node(N3).group().expect("a replica runs").rsm.clone();
+            let replica = world.node(N3).replica().expect("a replica runs");
+            let rsm = replica.group.rsm.clone();
             let answers: Arc<Mutex<Answers<Reply>>> = Arc::default();
             let place = answers.clone();
             let reply = Outlet::from_fn(move |_, answers: Answers<Reply>| {

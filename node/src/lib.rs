@@ -4,7 +4,7 @@ pub mod config;
 mod engine;
 mod group;
 mod journal;
-mod membership;
+pub mod membership;
 mod paxos;
 pub mod process;
 mod raft;

@@ -3,26 +3,36 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use quorate_cluster::Ports;
-use quorate_persistence::{DataDir, Disk, read_atomic};
-use quorate_protocol::{Configuration, GroupId, NodeId, Role as RoleName, log::Request};
-use quorate_stage::{Mailbox, Outlet, seat};
+use quorate_persistence::{Disk, read_atomic};
+use quorate_protocol::{
+    Configuration, GroupId, Name, NodeId, Role as RoleName,
+    log::Request,
+    planted::{Bug, is_planted},
+};
+use quorate_stage::{Mailbox, Outlet, Port, seat};
 use quorate_steward::{
     Config, Membership, Message as ToSteward, Standing, Steward, StewardActor, Wiring, recorded,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender},
+    task::AbortHandle,
+};
 
-use crate::{engine::GroupConfig, group::Ground, replicas::Replicas};
+use crate::{engine::GroupConfig, group::Ground};
 
 /// How long a node waits before it asks again to be taken in.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// A group has taken the node in, as this member.
-pub(crate) type Begin = (GroupId, NodeId, Configuration);
+pub type Begin = (GroupId, NodeId, Configuration);
+
+/// Who is told about places: a replica can begin, or the group has no place for its node any more, and why.
+pub type Told<'a> = (&'a UnboundedSender<Begin>, &'a Outlet<(GroupId, String)>);
 
 /// What outlives a crash of a steward.
 #[derive(Clone)]
@@ -41,37 +51,48 @@ impl Kept {
 }
 
 /// A group that the node has, or is to have, a replica of.
-pub(crate) struct Place {
+pub struct Place {
     config: GroupConfig,
     steward: Mailbox<ToSteward>,
     kept: Kept,
+    abort: AbortHandle,
 }
 
 impl Place {
     /// Whether the group has to take the node in first.
-    pub(crate) fn is_awaited(&self) -> bool {
+    pub fn is_awaited(&self) -> bool {
         self.kept.known().standing == Standing::Blank
     }
 
     /// Which group.
-    pub(crate) fn group(&self) -> GroupId {
+    pub fn group(&self) -> GroupId {
         self.config.group
     }
 
-    /// Its steward begins; what the directory says of the node's standing is read.
+    /// The door of its steward for messages of other nodes.
+    pub fn port(&self) -> (Name, Arc<dyn Port>) {
+        (self.steward.name(), self.steward.port())
+    }
+
+    /// Ends its steward, as a kill would.
+    pub fn abort(&self) -> AbortHandle {
+        self.abort.clone()
+    }
+
+    /// Its steward begins; what the directory says of the node's standing is read, if it is no founder's:
+    /// `record` is where that lies.
     ///
     /// # Errors
     /// What is wrong with the file that says so.
-    pub(crate) fn take(
+    pub fn take(
         ground: &Ground,
-        (disk, dir): (&dyn Disk, &DataDir),
+        (disk, record): (&dyn Disk, PathBuf),
+        founder: bool,
         mut config: GroupConfig,
-        begin: &UnboundedSender<Begin>,
-        gone: &Outlet<(GroupId, String)>,
+        (begin, gone): Told<'_>,
     ) -> Result<Place, String> {
-        let record = dir.member(config.group.0);
         let me = config.me;
-        let standing = match dir.identity().founder {
+        let standing = match founder || is_planted(Bug::BlankKeepsItsName) {
             true => Standing::Member(me.node),
             false => match read_atomic(disk, &record).map_err(|error| error.to_string())? {
                 None => Standing::Blank,
@@ -100,7 +121,7 @@ impl Place {
         };
         ground.directories.stewards.add(steward.clone());
         let (nodes, lives) = (config.machines(), kept.clone());
-        place.take(move |_| {
+        let abort = place.take(move |_| {
             let known = lives.known();
             let config = Config { me, nodes: nodes.clone(), retry: RETRY };
             let steward = Steward::new(config, known.standing.clone());
@@ -112,50 +133,46 @@ impl Place {
             known.known().configuration = Some(configuration.clone());
             to.send(from, ToSteward::Configured(configuration));
         }));
-        Ok(Place { config, steward, kept })
+        Ok(Place { config, steward, kept, abort })
     }
 
-    /// The replica begins.
-    ///
-    /// # Errors
-    /// It cannot: no thread.
-    fn begin(self, ground: &Ground, replicas: &Replicas, ports: &Ports) -> Result<(), String> {
-        let Place { config, steward, kept } = self;
+    /// The replica begins: `start` begins it, and answers where its engine takes requests.
+    fn begin(self, start: &mut Start<'_>) -> Result<(), String> {
+        let Place { config, steward, kept, .. } = self;
         kept.known().standing = Standing::Member(config.me.node);
-        let (doors, engine) = replicas.begin(ground, config)?;
-        ports.open(doors);
+        let engine = start(config)?;
         kept.known().engine = Some(engine.clone());
         steward.send(steward.name(), ToSteward::Begun(engine));
         Ok(())
     }
 }
 
-/// Opens the doors of the stewards, and begins the replicas of the groups that the node is a member of. Answers
-/// the others.
-pub(crate) fn begin(
+/// Begins a replica, opens its doors, and answers where its engine takes requests.
+pub type Start<'a> = dyn FnMut(GroupConfig) -> Result<Outlet<Request>, String> + 'a;
+
+/// Begins the replicas of the groups that the node is a member of. Answers the others.
+///
+/// # Errors
+/// One cannot begin, and why.
+pub fn begin(
     places: Vec<Place>,
-    ground: &Ground,
-    replicas: &Replicas,
-    ports: &Ports,
+    start: &mut Start<'_>,
 ) -> Result<BTreeMap<GroupId, Place>, String> {
     let mut awaited = BTreeMap::new();
     for place in places {
-        ports.open([(place.steward.name(), place.steward.port())]);
         match place.is_awaited() {
             true => _ = awaited.insert(place.group(), place),
-            false => place.begin(ground, replicas, ports)?,
+            false => place.begin(start)?,
         }
     }
     Ok(awaited)
 }
 
 /// Begins replicas when groups take the node in.
-pub(crate) async fn wait(
+pub async fn wait(
     mut awaited: BTreeMap<GroupId, Place>,
     mut begun: UnboundedReceiver<Begin>,
-    ground: Ground,
-    replicas: Replicas,
-    ports: Ports,
+    mut start: Box<Start<'static>>,
 ) {
     while let Some((group, node, configuration)) = begun.recv().await {
         // A steward that crashes in the midst of it says so twice.
@@ -163,7 +180,7 @@ pub(crate) async fn wait(
         tracing::info!(%group, %node, "taken in: {configuration}");
         place.config.me.node = node;
         place.config.admitted = Some(configuration);
-        if let Err(why) = place.begin(&ground, &replicas, &ports) {
+        if let Err(why) = place.begin(&mut start) {
             tracing::error!(%group, "the replica cannot begin: {why}");
         }
     }

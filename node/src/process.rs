@@ -489,16 +489,24 @@ async fn serve(
         eprintln!("quorate: the node stops: {why}");
         exit(EXIT_FATAL);
     });
-    let from = (ground.disk.as_ref(), &*ground.dir);
-    let places = group_configs(&ground).into_iter();
-    let places = places.map(|config| Place::take(&groups_ground, from, config, &begin, &gone));
+    let founder = ground.dir.identity().founder;
+    let places = group_configs(&ground).into_iter().map(|config| {
+        let record = (ground.disk.as_ref(), ground.dir.member(config.group.0));
+        Place::take(&groups_ground, record, founder, config, (&begin, &gone))
+    });
     let places: Vec<Place> = places.collect::<Result<_, String>>()?;
+    ports.open(places.iter().map(Place::port));
     let awaited: BTreeSet<GroupId> =
         places.iter().filter(|place| place.is_awaited()).map(Place::group).collect();
     let replicas = Replicas::new(ground.config.group_threads, awaited.clone());
-    let waiting = membership::begin(places, &groups_ground, &replicas, &ports)?;
-    let wait = membership::wait(waiting, begun, groups_ground, replicas.clone(), ports.clone());
-    actix_rt::spawn(wait);
+    let (beginning, doors) = (replicas.clone(), ports.clone());
+    let mut start = move |config: GroupConfig| {
+        let (own, engine) = beginning.begin(&groups_ground, config)?;
+        doors.open(own);
+        Ok(engine)
+    };
+    let waiting = membership::begin(places, &mut start)?;
+    actix_rt::spawn(membership::wait(waiting, begun, Box::new(start)));
 
     let newest = Newest::default();
     let clerk_config = ClerkConfig {

@@ -198,6 +198,11 @@ bugs! {
     ConfigurationTooEarly = "configuration-too-early",
     /// The mover has a shard deleted that has been fetched, whether it is durable there or not.
     DeletedWhenFetched = "deleted-when-fetched",
+
+    // Members.
+
+    /// A directory that is empty, and no founder's, acts under the old name at once.
+    BlankKeepsItsName = "blank-keeps-its-name",
 }
 
 impl fmt::Display for Bug {

@@ -55,7 +55,12 @@ pub(crate) fn members(options: &Options) -> BTreeMap<GroupId, Vec<NodeId>> {
     all.zip(0..).map(|(group, at)| (group, nodes(place(at), replicas))).collect()
 }
 
+/// Where all of a group lies on every disk.
+pub(crate) fn group_dir(group: GroupId) -> PathBuf {
+    PathBuf::from(format!("/data/groups/{group}"))
+}
+
 /// Where a group's checkpoints lie on every disk.
 pub(crate) fn checkpoints(group: GroupId) -> PathBuf {
-    PathBuf::from(format!("/data/groups/{group}/checkpoint"))
+    group_dir(group).join("checkpoint")
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   World ── nodes ── the actors of `node`, unchanged
 //!        ├── net   ── every parcel between nodes: delay, loss, cuts, deafness, as the seed says
-//!        ├── disks ── lose what was not synced when a node is killed
+//!        ├── disks ── lose what was not synced when a node is killed, or everything
 //!        └── trace ── a running hash of everything that any actor has handled
 //! ```
 //!
@@ -38,6 +38,7 @@ mod net;
 mod peers;
 mod record;
 mod seeds;
+mod server;
 mod shards;
 mod trace;
 mod world;
@@ -49,5 +50,6 @@ pub use net::{Net, Partition};
 pub use peers::{Peer, deciders, wait_for};
 pub use record::{Record, Recorded};
 pub use seeds::{for_each_seed, seeds};
+pub use server::SimNode;
 pub use trace::{Line, Trace};
-pub use world::{CHECKPOINTS, ENGINES, Options, SimNode, World, run};
+pub use world::{CHECKPOINTS, ENGINES, Options, World, run, takes_in};

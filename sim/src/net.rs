@@ -1,4 +1,4 @@
-//! The simulated network.
+//! The simulated network. It carries between machines: in which life a member speaks is the same to it.
 
 use std::{
     cmp::Reverse,
@@ -157,12 +157,9 @@ impl Net {
         while state.heap.peek().is_some_and(|Reverse(first)| first.at <= now) {
             let Reverse(UnderWay { parcel, .. }) = state.heap.pop()?;
             if let Some(port) = state.ports.get(&parcel.to).cloned() {
-                let server = |node| state.servers.contains(node);
-                if parcel.class == Class::Request
-                    && server(&parcel.from.node)
-                    && server(&parcel.to.node)
-                {
-                    *state.received.entry(parcel.to.node).or_default() += 1;
+                let server = |name: Name| state.servers.contains(&name.node.home());
+                if parcel.class == Class::Request && server(parcel.from) && server(parcel.to) {
+                    *state.received.entry(parcel.to.node.home()).or_default() += 1;
                 }
                 if parcel.class == Class::Answer {
                     state.bytes += parcel.body.len() as u64;
@@ -180,7 +177,7 @@ impl Net {
     }
 
     pub(crate) fn unplug(&self, node: NodeId) {
-        self.state().ports.retain(|name, _| name.node != node);
+        self.state().ports.retain(|name, _| name.node.home() != node);
     }
 
     /// The labs' unreliable servers: requests to them and their answers are lost now and then.
@@ -301,7 +298,7 @@ impl Net {
 
 impl State {
     fn lost(&mut self, parcel: &Parcel) -> bool {
-        let (from, to) = (parcel.from.node, parcel.to.node);
+        let (from, to) = (parcel.from.node.home(), parcel.to.node.home());
         let between_servers = self.servers.contains(&from) && self.servers.contains(&to);
         if self.cut.contains(&(from, to)) {
             return true;
@@ -337,7 +334,7 @@ impl State {
         let (at_least, at_most) = self.delay;
         let mut delay = self.chance.within(at_least, at_most);
         let class = parcel.class;
-        if let Some(longer) = self.slow.get(&(parcel.from.node, parcel.to.node)) {
+        if let Some(longer) = self.slow.get(&(parcel.from.node.home(), parcel.to.node.home())) {
             delay += *longer;
         }
         if self.is_lossy && class == Class::Request {

@@ -10,7 +10,7 @@ use crate::world::{World, ask};
 impl World {
     fn rsm_of(&self, node: NodeId, group: GroupId) -> Option<Mailbox<ToRsm<Machine>>> {
         let on = self.node(node);
-        on.groups.get(&group).map(|replica| replica.group.rsm.clone())
+        on.groups().get(&group).map(|replica| replica.group.rsm.clone())
     }
 
     /// Which shards are with a group, as its replica on a running server has applied it. `None` if
@@ -46,7 +46,7 @@ impl World {
     /// the server's journals, which hold a little more.
     pub async fn log_bytes_of(&self, node: NodeId, group: GroupId) -> u64 {
         let on = self.runs(node).then(|| self.node(node));
-        let replica = on.as_ref().and_then(|on| on.groups.get(&group));
+        let replica = on.and_then(|on| on.groups().remove(&group));
         let kept = match replica.map(|replica| replica.group.log_bytes.clone()) {
             Some(bytes) => ask(|reply| bytes.send(Name::of_node(node, Role::Outside), reply)).await,
             None => None,

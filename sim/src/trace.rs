@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_protocol::{GroupId, Name, NodeId, log::Index};
+use quorate_protocol::{GroupId, Incarnation, Name, NodeId, log::Index};
 use quorate_stage::Observer;
 use tokio::{sync::Notify, time::Instant};
 
@@ -162,6 +162,16 @@ impl Trace {
     /// A server has another disk than before.
     pub(crate) fn on_other_disk(&self, node: NodeId) {
         self.state().checkers.on_other_disk(node);
+    }
+
+    /// A server has lost its disk, and gets an empty one in this incarnation.
+    pub(crate) fn on_wiped(&self, node: NodeId, incarnation: Incarnation) {
+        self.state().checkers.on_wiped(node, incarnation);
+    }
+
+    /// Whether a server is a voter of a group in its present incarnation.
+    pub(crate) fn is_intact(&self, node: NodeId, group: GroupId) -> bool {
+        self.state().checkers.is_intact(node, group)
     }
 
     fn hold(&self, check: impl FnOnce(&mut Checkers) -> Result<(), Violation>) {

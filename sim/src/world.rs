@@ -5,42 +5,39 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
-    path::{Path, PathBuf},
+    path::PathBuf,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
 use quorate_courier::PART_BYTES;
-use quorate_kvserver::Machine;
 use quorate_mover::PIECE_BYTES;
-use quorate_node::{
-    Directories, Ground, Group, GroupConfig, KvGroup, Library, Ports, config::Engine,
-};
-use quorate_persistence::{
-    Disk, FilesActor, FilesMessage, JournalActor, JournalMessage, JournalOptions, Owners,
-    STEP_BYTES, SimDisk, remove_leftovers,
-};
-use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role, log::Index};
+use quorate_node::config::Engine;
+use quorate_persistence::{STEP_BYTES, SimDisk};
+use quorate_protocol::{GroupId, Name, NodeId, Role};
 use quorate_rsm::{Message as ToRsm, Status};
-use quorate_shardmaster::ShardMaster;
-use quorate_stage::{
-    Chance, Fatal, Gate, Limits, Mailbox, Node, Observer, Outlet, Transport, seat,
-};
+use quorate_stage::{Chance, Fatal, Gate, Limits, Node, Observer, Outlet};
 use tokio::{
     sync::{Notify, oneshot},
-    task::{AbortHandle, LocalSet},
+    task::LocalSet,
 };
 
 use crate::{
     checkers::Violation,
-    layout::{GROUP, MASTERS, Sharding, checkpoints, members},
+    layout::{GROUP, Sharding, checkpoints, members},
     net::{Net, Partition},
+    server::SimNode,
     trace::Trace,
 };
 
 /// Every engine: what holds for one must hold for all.
 pub const ENGINES: [Engine; 2] = Engine::ALL;
+
+/// Whether a group of this engine takes in whoever has lost its disk.
+pub fn takes_in(engine: Engine) -> bool {
+    engine == Engine::Raft
+}
 
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
@@ -94,28 +91,6 @@ impl Options {
     }
 }
 
-/// A running server.
-pub struct SimNode {
-    /// Its stage: mailboxes to look into, actors to crash.
-    pub stage: Node,
-    /// The labs' library, if it runs instead of a replica.
-    pub library: Option<Library>,
-    /// The replicas of the store.
-    pub groups: BTreeMap<GroupId, KvGroup>,
-    /// The replica of the shardmaster.
-    pub master: Option<Group<ShardMaster>>,
-    /// Group commits so far.
-    pub owners: Owners,
-    aborts: Vec<AbortHandle>,
-}
-
-impl SimNode {
-    /// The replica; of several, the first group's.
-    pub fn group(&self) -> Option<&Group<Machine>> {
-        self.groups.values().next().map(|replica| &replica.group)
-    }
-}
-
 /// One world. Cheap to clone; all clones are the same world.
 #[derive(Clone)]
 pub struct World {
@@ -128,8 +103,10 @@ pub struct World {
     /// Its trace.
     pub trace: Arc<Trace>,
     chance: Rc<RefCell<Chance>>,
-    nodes: Rc<RefCell<BTreeMap<NodeId, Rc<SimNode>>>>,
-    disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
+    pub(crate) nodes: Rc<RefCell<BTreeMap<NodeId, Rc<SimNode>>>>,
+    pub(crate) disks: Rc<RefCell<BTreeMap<NodeId, SimDisk>>>,
+    /// How often a server has lost its disk.
+    pub(crate) lost: Rc<RefCell<BTreeMap<NodeId, u64>>>,
     /// Servers whose disk is made to fail: they may end themselves.
     excused: Arc<Mutex<BTreeSet<NodeId>>>,
     /// Servers that have ended themselves, or lost their disk, and must be killed.
@@ -191,6 +168,7 @@ pub(crate) fn judge<T>(
             chance: Rc::new(RefCell::new(Chance::new(seed))),
             nodes: Rc::default(),
             disks: Rc::default(),
+            lost: Rc::default(),
             excused: Arc::default(),
             struck: Arc::default(),
             striking: Arc::default(),
@@ -374,7 +352,7 @@ impl World {
     }
 
     /// Its index, and where it lies.
-    fn newest_saved(&self, node: NodeId, group: GroupId) -> Option<(u64, PathBuf)> {
+    pub(crate) fn newest_saved(&self, node: NodeId, group: GroupId) -> Option<(u64, PathBuf)> {
         let dir = checkpoints(group);
         let index = |path: &PathBuf| {
             path.parent().filter(|parent| *parent == dir)?;
@@ -403,20 +381,16 @@ impl World {
         self.nodes.borrow().contains_key(&node)
     }
 
-    /// A server's disk.
-    pub fn disk(&self, node: NodeId) -> SimDisk {
-        let mut disks = self.disks.borrow_mut();
-        let new = || {
-            let disk = SimDisk::new(self.seed ^ (u64::from(node.0) << 32));
-            disk.set_sync_delay(Duration::ZERO..=self.options.sync_delay_max);
-            let (struck, striking) = (self.struck.clone(), self.striking.clone());
-            disk.on_stop(move || {
-                lock(&struck).push(node);
-                striking.notify_one();
-            });
-            disk
-        };
-        disks.entry(node).or_insert_with(new).clone()
+    pub(crate) fn new_disk(&self, node: NodeId) -> SimDisk {
+        let lost = self.lost.borrow().get(&node).copied().unwrap_or_default();
+        let disk = SimDisk::new(self.seed ^ (u64::from(node.0) << 32) ^ (lost << 48));
+        disk.set_sync_delay(Duration::ZERO..=self.options.sync_delay_max);
+        let (struck, striking) = (self.struck.clone(), self.striking.clone());
+        disk.on_stop(move || {
+            lock(&struck).push(node);
+            striking.notify_one();
+        });
+        disk
     }
 
     /// Gives a server that does not run the content of another disk.
@@ -466,6 +440,18 @@ impl World {
         stage
     }
 
+    /// Where a server is told that its group has no place for it any more: its process ends itself.
+    pub(crate) fn gone(&self, stage: &Node) -> Outlet<(GroupId, String)> {
+        let (node, gate, trace) = (stage.id(), stage.gate().clone(), self.trace.clone());
+        let (struck, striking) = (self.struck.clone(), self.striking.clone());
+        Outlet::from_fn(move |_, (group, why): (GroupId, String)| {
+            trace.note(format_args!("{node} is gone from {group}: {why}"));
+            gate.close();
+            lock(&struck).push(node);
+            striking.notify_one();
+        })
+    }
+
     /// Lets a server end itself: its disk is about to fail. Until it starts again.
     pub fn excuse(&self, node: NodeId) {
         lock(&self.excused).insert(node);
@@ -487,184 +473,24 @@ impl World {
         }
     }
 
-    pub(crate) fn config(&self, node: NodeId) -> GroupConfig {
-        self.config_of(node, GROUP)
-    }
-
-    fn config_of(&self, node: NodeId, group: GroupId) -> GroupConfig {
-        let me = Member { node, incarnation: Incarnation(u64::from(node.0)) };
-        let (engine, dir) = (self.options.engine, checkpoints(group));
-        let lossy = self.options.expects_loss;
-        let nodes = self.members(group);
-        let mut config = GroupConfig::new(engine, group, me, nodes, dir, lossy);
-        if self.options.sharding.is_some() && group != MASTERS {
-            config.mover.masters = self.members(MASTERS);
-        }
-        config.courier.part_bytes = self.options.part_bytes;
-        config.mover.piece_bytes = self.options.piece_bytes;
-        config.rsm.log_bytes_max = self.options.log_bytes_max;
-        config.rsm.reads_in_log = self.options.reads_in_log;
-        config
-    }
-
-    /// The journal of a server that starts.
-    pub(crate) fn journal(
-        &self,
-        stage: &Node,
-        owners: &Owners,
-        aborts: &mut Vec<AbortHandle>,
-    ) -> Mailbox<JournalMessage> {
-        let place = seat::<JournalActor>(stage, Name::of_node(stage.id(), Role::Journal));
-        let journal = place.mailbox();
-        let (disk, owners): (Arc<dyn Disk>, _) = (Arc::new(self.disk(stage.id())), owners.clone());
-        let segment_bytes = (self.options.log_bytes_max / 2).clamp(1024, 4 * 1024 * 1024);
-        let options = JournalOptions { segment_bytes, zero_fill: false, seed: self.seed };
-        let mut restarted = false;
-        aborts.push(place.take(move |_| {
-            let dir = |group: GroupId| Path::new("/data/groups").join(group.to_string());
-            let again = std::mem::replace(&mut restarted, true);
-            JournalActor::new(disk.clone(), dir, options, owners.clone(), again)
-        }));
-        journal
-    }
-
-    /// The files of a server that starts.
-    pub(crate) fn files(
-        &self,
-        stage: &Node,
-        aborts: &mut Vec<AbortHandle>,
-    ) -> Mailbox<FilesMessage> {
-        let place = seat::<FilesActor>(stage, Name::of_node(stage.id(), Role::Files));
-        let files = place.mailbox();
-        let disk: Arc<dyn Disk> = Arc::new(self.disk(stage.id()));
-        // As a data directory does when it is opened. A disk that fails here fails below as well.
-        for group in self.groups_on(stage.id()) {
-            let _ = remove_leftovers(disk.as_ref(), &checkpoints(group));
-        }
-        let step_bytes = self.options.step_bytes;
-        aborts.push(place.take(move |_| FilesActor::new(disk.clone(), step_bytes, Duration::ZERO)));
-        files
-    }
-
-    /// A server begins a new life.
+    /// A server starts.
     pub(crate) fn begin(&self, node: NodeId) {
         self.trace.note(format_args!("start {node}"));
         self.trace.on_start(node);
         lock(&self.excused).remove(&node);
     }
 
-    /// Starts a server: a replica of the store, or the labs' library alone.
-    ///
-    /// # Panics
-    /// If it runs already.
-    pub fn start(&self, node: NodeId, library_only: bool) {
-        assert!(!self.runs(node), "{node} runs already");
-        self.begin(node);
-        let stage = self.stage_of(node);
-        let owners = Owners::default();
-        let mut aborts = vec![];
-        let journal = self.journal(&stage, &owners, &mut aborts);
-        let transport: Arc<dyn Transport> = Arc::new(self.net.clone());
-        let (mut library, mut groups, mut master) = (None, BTreeMap::new(), None);
-        let mut ports = Ports::new();
-        if library_only {
-            let config = self.config(node);
-            let made = quorate_node::library(&stage, &config, &transport, &journal);
-            aborts.extend(made.aborts.iter().cloned());
-            ports.extend(made.ports.clone());
-            library = Some(made);
-        } else {
-            let files = self.files(&stage, &mut aborts);
-            let directories = Directories::new(node, &transport);
-            let ground =
-                Ground { node: stage.clone(), transport, journal, files, clerk: None, directories };
-            for group in self.groups_on(node) {
-                let config = self.config_of(node, group);
-                if group == MASTERS {
-                    let (made, _) = quorate_node::master_group(&ground, &config);
-                    aborts.extend(made.aborts.iter().cloned());
-                    ports.extend(made.ports.clone());
-                    master = Some(made);
-                } else {
-                    let made = quorate_node::kv_group(&ground, &config);
-                    aborts.extend(made.group.aborts.iter().cloned());
-                    ports.extend(made.group.ports.clone());
-                    groups.insert(group, made);
-                }
-            }
-        }
-        self.net.plug_in(Some(node), ports);
-        let running = SimNode { stage, library, groups, master, owners, aborts };
-        self.nodes.borrow_mut().insert(node, Rc::new(running));
-    }
-
     /// Where the replica on a running server stands; `None` if its rsm crashes over the question.
     pub async fn status(&self, node: NodeId) -> Option<Status> {
-        let rsm = self.node(node).group()?.rsm.clone();
+        let rsm = self.node(node).replica()?.group.rsm.clone();
         ask(|reply| rsm.send(rsm.name(), ToRsm::AskStatus(reply))).await
     }
 
     /// Bytes of log that the engine of a running server keeps; of several groups, the first one's.
     /// `None` if it crashes over the question.
     pub async fn log_bytes(&self, node: NodeId) -> Option<u64> {
-        let log_bytes = self.node(node).group()?.log_bytes.clone();
+        let log_bytes = self.node(node).replica()?.group.log_bytes.clone();
         ask(|reply| log_bytes.send(Name::of_node(node, Role::Outside), reply)).await
-    }
-
-    /// Starts every server.
-    pub fn start_all(&self, library_only: bool) {
-        for node in self.servers() {
-            self.start(node, library_only);
-        }
-    }
-
-    /// Kills a server as a loss of power does: its actors end where they are, its disk loses what
-    /// was not synced.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn kill(&self, node: NodeId) {
-        let gone = self.remove(node);
-        self.end(node, &gone.aborts);
-        if gone.library.is_none() {
-            for group in self.groups_on(node) {
-                let saved = self.newest_saved(node, group).map_or(0, |(index, _)| index);
-                self.trace.on_power_lost(node, group, Index(saved));
-            }
-        }
-    }
-
-    /// Kills the process of a server: its actors end where they are, what it has written stays,
-    /// also what was not synced.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn kill_process(&self, node: NodeId) {
-        let gone = self.remove(node);
-        self.trace.note(format_args!("kill process {node}"));
-        self.abort(node, &gone.aborts);
-        self.disk(node).kill();
-    }
-
-    fn remove(&self, node: NodeId) -> Rc<SimNode> {
-        let gone = self.nodes.borrow_mut().remove(&node);
-        gone.unwrap_or_else(|| panic!("{node} does not run"))
-    }
-
-    fn abort(&self, node: NodeId, aborts: &[AbortHandle]) {
-        self.net.unplug(node);
-        for abort in aborts {
-            abort.abort();
-        }
-    }
-
-    /// Ends the actors of a server, and its disk loses what was not synced.
-    pub(crate) fn end(&self, node: NodeId, aborts: &[AbortHandle]) {
-        self.trace.note(format_args!("kill {node}"));
-        self.abort(node, aborts);
-        let disk = self.disk(node);
-        disk.crash();
-        disk.restart();
     }
 
     /// A stage for a client, on a node of its own.

@@ -83,6 +83,14 @@ pub enum Fault {
         /// They start again after so long.
         down_ms: u64,
     },
+    /// A server loses its disk, and comes back with an empty one. Nothing happens if a group would be left
+    /// without a majority of voters that have theirs.
+    Wipe {
+        /// This one.
+        node: NodeId,
+        /// It starts again after so long.
+        down_ms: u64,
+    },
     /// A server loses power in the midst of an operation of its disk.
     PowerAt {
         /// This one.
@@ -188,9 +196,11 @@ pub enum Kind {
     Vanish,
     /// [`Fault::Checkpoint`].
     Checkpoints,
+    /// [`Fault::Wipe`].
+    Wipes,
 }
 
-const KINDS: [(Kind, &str); 17] = [
+const KINDS: [(Kind, &str); 18] = [
     (Kind::Loss, "loss"),
     (Kind::Duplicates, "duplicates"),
     (Kind::Delays, "delays"),
@@ -208,6 +218,7 @@ const KINDS: [(Kind, &str); 17] = [
     (Kind::Clocks, "clocks"),
     (Kind::Vanish, "vanish"),
     (Kind::Checkpoints, "checkpoints"),
+    (Kind::Wipes, "wipes"),
 ];
 
 impl fmt::Display for Kind {
@@ -232,7 +243,7 @@ impl Profile {
     pub const HELP: &str = "swarm (each seed draws its own), all, none, network, process, disk, or \
         any of loss, duplicates, delays, slow-links, partitions, cuts, crashes, kills, power, \
         power-points, disk-errors, full-disks, slow-disks, pauses, clocks, vanish, checkpoints, \
-        with commas between";
+        wipes, with commas between";
 
     /// The kinds of a run.
     pub fn draw(&self, chance: &mut Chance) -> BTreeSet<Kind> {
@@ -273,8 +284,11 @@ impl FromStr for Profile {
                 "all" => kinds.extend(all()),
                 "network" => kinds.extend(all().filter(|kind| *kind <= Kind::Cuts)),
                 "process" => kinds.extend([Kind::Crashes, Kind::Kills, Kind::Pauses, Kind::Clocks]),
-                "disk" => kinds
-                    .extend(all().filter(|kind| (Kind::Power..=Kind::SlowDisks).contains(kind))),
+                "disk" => {
+                    let disks = Kind::Power..=Kind::SlowDisks;
+                    kinds.extend(all().filter(|kind| disks.contains(kind)));
+                    kinds.insert(Kind::Wipes);
+                }
                 _ => {
                     let known = KINDS.iter().find(|(_, name)| *name == word);
                     let kind = known.map(|(kind, _)| *kind).ok_or_else(|| {
@@ -289,7 +303,7 @@ impl FromStr for Profile {
 }
 
 /// Actors that a server has.
-const ROLES: [Role; 11] = [
+const ROLES: [Role; 12] = [
     Role::Acceptor,
     Role::Proposer,
     Role::Learner,
@@ -301,6 +315,7 @@ const ROLES: [Role; 11] = [
     Role::Courier,
     Role::Mover,
     Role::ShardMaster,
+    Role::Steward,
 ];
 
 /// A number that is mostly small, and now and then almost `most`.
@@ -373,6 +388,7 @@ pub(super) fn draw(chance: &mut Chance, kind: Kind, servers: &[NodeId], clients:
         }
         Kind::Vanish => Fault::Vanish { client: chance.below(clients.max(1) as u64) as usize },
         Kind::Checkpoints => Fault::Checkpoint { node },
+        Kind::Wipes => Fault::Wipe { node, down_ms },
     }
 }
 
@@ -408,6 +424,9 @@ impl fmt::Display for Fault {
             Fault::Kill { nodes, down_ms } => write!(f, "kill {} for {down_ms} ms", Nodes(nodes)),
             Fault::Power { nodes, down_ms } => {
                 write!(f, "no power on {} for {down_ms} ms", Nodes(nodes))
+            }
+            Fault::Wipe { node, down_ms } => {
+                write!(f, "wipe {node}'s disk, which is down for {down_ms} ms")
             }
             Fault::PowerAt { node, operations, down_ms } => write!(
                 f,

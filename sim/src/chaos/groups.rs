@@ -81,7 +81,7 @@ pub(super) async fn form(world: &World, admin: &Client, divided: Divided) {
 /// Where the replica of a group on a server stands.
 pub(super) async fn status(world: &World, node: NodeId, group: GroupId) -> Option<Status> {
     let running = world.node(node);
-    ask(|reply| match (group, &running.master, running.groups.get(&group)) {
+    ask(|reply| match (group, running.master(), running.groups().get(&group)) {
         (MASTERS, Some(master), _) => master.rsm.send(master.rsm.name(), ToRsm::AskStatus(reply)),
         (_, _, Some(replica)) => {
             let rsm = &replica.group.rsm;
@@ -95,7 +95,7 @@ pub(super) async fn status(world: &World, node: NodeId, group: GroupId) -> Optio
 /// What the replica of a group on a server has applied about its shards.
 async fn view(world: &World, node: NodeId, group: GroupId) -> Option<View> {
     let running = world.node(node);
-    let rsm = &running.groups.get(&group)?.group.rsm;
+    let rsm = running.groups().get(&group)?.group.rsm.clone();
     let answers: Answers<OfMachine> = ask(|reply| {
         rsm.send(rsm.name(), ToRsm::Peek { commands: vec![(0, ToMachine::View)], reply })
     })
@@ -118,7 +118,7 @@ async fn learn(world: &World) -> Result<(), Violation> {
             |command| Request { client_id: 0, serial: 0, acked_below: 0, after: 0, command };
         let placing = Placing::UntilApplied;
         let asked = async {
-            match (&running.master, running.groups.get(&group)) {
+            match (running.master(), running.groups().get(&group)) {
                 (Some(master), _) if group == MASTERS => {
                     let requests = vec![(0, request(Command::Query { number: None }))];
                     let read = |reply| Submit { requests, placing, reply };
@@ -148,10 +148,10 @@ async fn learn(world: &World) -> Result<(), Violation> {
 /// Has every replica of a server make a checkpoint.
 pub(super) fn take_checkpoints(world: &World, node: NodeId) {
     let (running, me) = (world.node(node), Name::of_node(node, Role::Outside));
-    for replica in running.groups.values() {
+    for replica in running.groups().values() {
         replica.group.rsm.send(me, ToRsm::TakeCheckpoint);
     }
-    if let Some(master) = &running.master {
+    if let Some(master) = running.master() {
         master.rsm.send(me, ToRsm::TakeCheckpoint);
     }
 }

@@ -384,6 +384,16 @@ impl Player {
                 }
                 struck
             }
+            Fault::Wipe { node, .. } if !world.can_lose(*node) => false,
+            Fault::Wipe { node, down_ms } => {
+                if world.runs(*node) {
+                    world.kill(*node);
+                    self.clone().start_after(*node, ms(*down_ms));
+                }
+                world.wipe(*node);
+                self.set_conditions();
+                true
+            }
             Fault::PowerAt { node, .. }
             | Fault::DiskError { node, .. }
             | Fault::SyncError { node, .. }
@@ -411,9 +421,8 @@ impl Player {
             }
             Fault::Crash { node, role, mode } => {
                 let stage = world.node(*node).stage.clone();
-                let groups = world.groups_on(*node).into_iter();
-                let names = groups.map(|group| Name::new(*node, group, *role));
-                let names = names.chain([Name::of_node(*node, *role)]);
+                let names = stage.mailboxes().into_iter().map(|mailbox| mailbox.name());
+                let names = names.filter(|name| name.role == *role);
                 let names: BTreeSet<Name> = names.collect();
                 names.into_iter().filter(|name| stage.crash(*name, *mode).is_ok()).count() > 0
             }

@@ -11,6 +11,7 @@ use super::{
     fault::{self, Fault, Kind, Profile},
     groups::{Change, Divided},
 };
+use crate::world::takes_in;
 
 /// The format that is written and read.
 pub const FORMAT: u32 = 1;
@@ -166,6 +167,7 @@ impl Schedule {
         };
         let mut kinds: Vec<Kind> = plan.faults.draw(chance).into_iter().collect();
         kinds.retain(|kind| !(sessionless && *kind == Kind::Duplicates));
+        kinds.retain(|kind| *kind != Kind::Wipes || takes_in(plan.engine));
         // A Delete makes versions begin anew. Next to operations of which nobody knows whether they
         // took effect that leaves the judge more possibilities than it can look through.
         let deletes = !sessionless && !kinds.contains(&Kind::Vanish);
@@ -321,6 +323,7 @@ impl Fault {
             Fault::Partition { sets, .. } => sets.concat(),
             Fault::Kill { nodes, .. } | Fault::Power { nodes, .. } => nodes.clone(),
             Fault::Crash { node, .. }
+            | Fault::Wipe { node, .. }
             | Fault::PowerAt { node, .. }
             | Fault::DiskError { node, .. }
             | Fault::SyncError { node, .. }
@@ -346,6 +349,7 @@ impl Fault {
             Fault::SlowDisk { sync_ms, ms, .. } => vec![*sync_ms, *ms],
             Fault::Kill { down_ms, .. }
             | Fault::Power { down_ms, .. }
+            | Fault::Wipe { down_ms, .. }
             | Fault::PowerAt { down_ms, .. } => vec![*down_ms],
             Fault::Clock { by_ms, .. } => vec![by_ms.unsigned_abs()],
             Fault::Crash { .. }

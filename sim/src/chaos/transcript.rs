@@ -24,7 +24,7 @@ const WIDTH: usize = 7;
 /// to nodes. If there are more, some are left out in the middle.
 pub fn transcript(lines: &[Line], servers: u32, lines_max: usize) -> String {
     let crosses = |line: &Line| match line.way {
-        Some((from, to)) => from.node != to.node,
+        Some((from, to)) => from.node.home() != to.node.home(),
         None => true,
     };
     let worth: Vec<&Line> = lines.iter().filter(|line| crosses(line)).collect();
@@ -33,7 +33,7 @@ pub fn transcript(lines: &[Line], servers: u32, lines_max: usize) -> String {
         true => (lines_max / 2, worth.len() - lines_max / 2),
         false => (0, 0),
     };
-    let ends = |line: &&Line| line.way.map(|(from, to)| [from.node, to.node]);
+    let ends = |line: &&Line| line.way.map(|(from, to)| [from.node.home(), to.node.home()]);
     let clients: BTreeSet<NodeId> = worth.iter().filter_map(ends).flatten().collect();
     let mut columns: Vec<NodeId> = (1..=servers).map(NodeId).collect();
     columns.extend(clients.into_iter().filter(|node| node.0 >= CLIENTS));
@@ -58,7 +58,7 @@ pub fn transcript(lines: &[Line], servers: u32, lines_max: usize) -> String {
 }
 
 fn title(node: NodeId) -> String {
-    match node.0.checked_sub(CLIENTS) {
+    match node.home().0.checked_sub(CLIENTS) {
         Some(client) => format!("c{client}"),
         None => node.to_string(),
     }
@@ -103,7 +103,7 @@ fn middle(column: usize) -> usize {
 fn arrow(columns: &[NodeId], down: &BTreeSet<NodeId>, from: Name, to: Name) -> String {
     let mut row = bars(columns, down);
     let place = |node| columns.iter().position(|column| *column == node).map(middle);
-    if let (Some(from), Some(to)) = (place(from.node), place(to.node)) {
+    if let (Some(from), Some(to)) = (place(from.node.home()), place(to.node.home())) {
         for mark in &mut row[from.min(to)..=from.max(to)] {
             *mark = if *mark == '│' { '┼' } else { '─' };
         }

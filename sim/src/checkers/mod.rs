@@ -11,10 +11,14 @@
 //! | durability | what an acceptor has said it remembers after any crash; what it has forgotten is in a checkpoint | likewise votes, terms and entries |
 //! | evidence | nothing is proposed in a ballot that no majority has promised, or announced or handed over that none has said to hold; a proposer counts what was said | likewise; no entry of an older term is committed by counting; no round is answered that was not begun; a leader counts what was said in its term |
 //!
+//! Of members: a life is given once, to one directory; nobody acts under a name that its group's log has not
+//! given to its directory; no configuration brings a dead life back, and no vote of one is counted.
+//!
 //! Of shards: at most one group carries out operations on a shard, at any time.
 //!
 //! Memory is bounded: only the newest [`WINDOW`] places are remembered.
 
+mod members;
 mod paxos;
 mod raft;
 mod shards;
@@ -26,7 +30,7 @@ use quorate_kvserver::Machine;
 use quorate_learner as learner;
 use quorate_proposer as proposer;
 use quorate_protocol::{
-    GroupId, Name, NodeId, Role,
+    GroupId, Incarnation, Name, NodeId, Role,
     log::{Event, Index, ProposalId},
 };
 use quorate_raft as raft_peer;
@@ -131,37 +135,50 @@ fn s(id: Option<ProposalId>) -> String {
     id.map_or_else(|| "a no-op".into(), |id| id.to_string())
 }
 
-#[derive(Default)]
 struct Group {
+    members: members::Members,
     delivered: Delivered,
     paxos: paxos::Checker,
     raft: raft::Checker,
 }
 
+impl Group {
+    fn new(founders: &[NodeId]) -> Self {
+        Group {
+            members: members::Members::new(founders),
+            delivered: Delivered::default(),
+            paxos: paxos::Checker::default(),
+            raft: raft::Checker::default(),
+        }
+    }
+}
+
 /// All rules, over all groups of a world.
 pub(crate) struct Checkers {
-    /// How many servers each group has.
-    members: BTreeMap<GroupId, usize>,
     groups: BTreeMap<GroupId, Group>,
+    /// Which directory a machine has that has lost its disk.
+    incarnations: BTreeMap<NodeId, Incarnation>,
     shards: shards::Checker,
 }
 
 impl Checkers {
     /// For groups of these servers.
     pub(crate) fn new(members: &BTreeMap<GroupId, Vec<NodeId>>) -> Self {
-        let members = members.iter().map(|(group, nodes)| (*group, nodes.len())).collect();
-        Checkers { members, groups: BTreeMap::new(), shards: shards::Checker::default() }
+        let groups = members.iter().map(|(group, nodes)| (*group, Group::new(nodes))).collect();
+        let (incarnations, shards) = (BTreeMap::new(), shards::Checker::default());
+        Checkers { groups, incarnations, shards }
     }
 
     /// A core has taken a step.
     pub(crate) fn on_step(&mut self, actor: Name, core: &dyn Any) -> Checked {
-        let group = self.groups.entry(actor.group).or_default();
+        self.on_act(actor)?;
+        let Some(group) = self.groups.get_mut(&actor.group) else { return Ok(()) };
         if let Some(core) = core.downcast_ref::<acceptor::Acceptor>() {
             group.paxos.on_acceptor(actor.node, core)
         } else if let Some(core) = core.downcast_ref::<proposer::Proposer>() {
             group.paxos.on_proposer(actor.node, core)
         } else if let Some(core) = core.downcast_ref::<raft_peer::Peer>() {
-            group.raft.on_peer(actor.node, core)
+            group.raft.on_peer(actor.node, core, &mut group.members)
         } else if let Some(machine) = core.downcast_ref::<Machine>() {
             self.shards.on_machine(actor.group, machine)
         } else {
@@ -171,21 +188,24 @@ impl Checkers {
 
     /// A core says something.
     pub(crate) fn on_say(&mut self, actor: Name, said: &dyn Any) -> Checked {
-        let servers = self.members.get(&actor.group).copied().unwrap_or_default();
-        let (node, quorum) = (actor.node, servers / 2 + 1);
-        let Group { delivered, paxos, raft } = self.groups.entry(actor.group).or_default();
+        self.on_act(actor)?;
+        let node = actor.node;
+        let Some(Group { members, delivered, paxos, raft }) = self.groups.get_mut(&actor.group)
+        else {
+            return Ok(());
+        };
         if let Some(said) = said.downcast_ref::<acceptor::Outbound>() {
             match said {
                 acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer),
                 acceptor::Outbound::Report(acceptor::Report::Voted { ballot, entries, .. }) => {
-                    paxos.on_vote(node, *ballot, entries, quorum)
+                    paxos.on_vote(node, *ballot, entries, members.newest())
                 }
                 _ => Ok(()),
             }
         } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {
             match said {
                 proposer::Outbound::Acceptors(_, message) => {
-                    paxos.on_proposal(node, message, quorum)
+                    paxos.on_proposal(node, message, members.newest())
                 }
                 proposer::Outbound::Learner(_, learner::Message::Decided { entries }) => {
                     paxos.on_decided(node, entries)
@@ -204,6 +224,9 @@ impl Checkers {
             match said {
                 raft_peer::Outbound::Peers(to, message) => raft.on_message(node, to, message),
                 raft_peer::Outbound::Log(event) => {
+                    if let Event::Configured { configuration } = event {
+                        return members.on_told(node, configuration);
+                    }
                     raft.on_event(node, event)?;
                     delivered.on_event(node, event)
                 }
@@ -214,9 +237,20 @@ impl Checkers {
         }
     }
 
+    /// An actor does something. Whoever agrees in a group must have its name from the group.
+    fn on_act(&self, actor: Name) -> Checked {
+        match self.groups.get(&actor.group).filter(|_| actor.role.is_of_engine()) {
+            Some(group) => {
+                let incarnation = self.incarnations.get(&actor.node.home()).copied();
+                group.members.on_act(actor.node, incarnation)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// An actor recovers from what is durable.
     pub(crate) fn on_restart(&mut self, actor: Name) {
-        let group = self.groups.entry(actor.group).or_default();
+        let Some(group) = self.groups.get_mut(&actor.group) else { return };
         match actor.role {
             Role::Acceptor => group.paxos.on_restart(actor.node),
             Role::Raft => group.raft.on_restart(actor.node),
@@ -227,8 +261,8 @@ impl Checkers {
     /// All actors of a server recover from what is durable.
     pub(crate) fn on_start(&mut self, node: NodeId) {
         for group in self.groups.values_mut() {
-            group.paxos.on_restart(node);
-            group.raft.on_restart(node);
+            group.paxos.on_start(node);
+            group.raft.on_start(node);
         }
     }
 
@@ -254,5 +288,20 @@ impl Checkers {
             group.paxos.on_other_disk(node);
             group.raft.on_other_disk(node);
         }
+    }
+
+    /// A server has lost its disk, and gets an empty one in this incarnation. What it has said stays said.
+    pub(crate) fn on_wiped(&mut self, node: NodeId, incarnation: Incarnation) {
+        self.incarnations.insert(node, incarnation);
+        for group in self.groups.values_mut() {
+            group.paxos.on_wiped(node);
+            group.raft.on_wiped(node);
+        }
+    }
+
+    /// Whether the server is a voter of a group in its present incarnation.
+    pub(crate) fn is_intact(&self, node: NodeId, group: GroupId) -> bool {
+        let incarnation = self.incarnations.get(&node).copied();
+        self.groups.get(&group).is_some_and(|group| group.members.is_intact(node, incarnation))
     }
 }

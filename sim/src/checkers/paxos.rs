@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Round, Slot, Value};
 use quorate_proposer::Proposer;
 use quorate_protocol::{
-    NodeId,
+    Configuration, NodeId,
     log::{Event, Index, ProposalId},
 };
 
-use super::{Checked, Window, broken, s};
+use super::{Checked, Window, broken, members::has_majority, s};
 
 /// So many of a proposer's newest rounds are looked at after each step: more than are under way.
 const ROUNDS_LOOKED_AT: usize = 8;
@@ -56,14 +56,28 @@ impl Checker {
         self.seen.entry(node).or_default().recovers = true;
     }
 
+    /// A machine starts, in whatever life it is.
+    pub(super) fn on_start(&mut self, machine: NodeId) {
+        let here = self.seen.keys().copied().filter(|node| node.home() == machine);
+        for node in here.collect::<Vec<_>>() {
+            self.on_restart(node);
+        }
+    }
+
+    /// A machine has lost its disk.
+    pub(super) fn on_wiped(&mut self, machine: NodeId) {
+        self.seen.retain(|node, _| node.home() != machine);
+    }
+
     pub(super) fn on_other_disk(&mut self, node: NodeId) {
         self.said.remove(&node);
         self.seen.remove(&node);
     }
 
     /// Through which slot a server has forgotten its votes.
-    pub(super) fn forgotten(&self, node: NodeId) -> Index {
-        let first = self.seen.get(&node).map_or(0, |seen| seen.forgotten.0);
+    pub(super) fn forgotten(&self, machine: NodeId) -> Index {
+        let here = self.seen.iter().filter(|(node, _)| node.home() == machine);
+        let first = here.map(|(_, seen)| seen.forgotten.0).max().unwrap_or_default();
         Index(first.saturating_sub(1))
     }
 
@@ -136,7 +150,7 @@ impl Checker {
         node: NodeId,
         ballot: Ballot,
         entries: &[Entry],
-        quorum: usize,
+        members: &Configuration,
     ) -> Checked {
         for (slot, value) in entries {
             let value = id(value);
@@ -152,7 +166,9 @@ impl Checker {
                 return broken("votes-are-for-proposals", text);
             }
             let voters = self.voters.or_default((*slot, ballot));
-            if !voters.insert(node) || voters.len() != quorum {
+            let was_chosen = has_majority(members, |voter| voters.contains(&voter));
+            voters.insert(node);
+            if was_chosen || !has_majority(members, |voter| voters.contains(&voter)) {
                 continue;
             }
             match self.chosen.get(slot) {
@@ -176,14 +192,16 @@ impl Checker {
         &mut self,
         node: NodeId,
         message: &Message,
-        quorum: usize,
+        members: &Configuration,
     ) -> Checked {
         let Message::Accept { ballot, entries, .. } = message else { return Ok(()) };
         if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
         }
-        let promises = self.promises.get(ballot).map_or(0, BTreeSet::len);
-        if promises < quorum && !self.promises.is_beyond(ballot) {
+        let promised = self.promises.get(ballot);
+        let has = |voter| promised.is_some_and(|all| all.contains(&voter));
+        if !has_majority(members, has) && !self.promises.is_beyond(ballot) {
+            let promises = promised.map_or(0, BTreeSet::len);
             let text = format!("{node} proposes in {ballot}, which {promises} have promised");
             return broken("a-majority-promises", text);
         }

@@ -9,7 +9,11 @@ use quorate_protocol::{
 };
 use quorate_raft::{Appeal, Entry, Match, Message, Payload, Peer, Place, Term};
 
-use super::{Checked, Window, broken, s};
+use super::{
+    Checked, Window, broken,
+    members::{Members, has_majority},
+    s,
+};
 
 type Id = Option<ProposalId>;
 
@@ -67,17 +71,31 @@ impl Checker {
         *seen = Seen { recovers: true, ..Seen::default() };
     }
 
+    /// A machine starts, in whatever life it is.
+    pub(super) fn on_start(&mut self, machine: NodeId) {
+        let here = self.seen.keys().copied().filter(|node| node.home() == machine);
+        for node in here.collect::<Vec<_>>() {
+            self.on_restart(node);
+        }
+    }
+
+    /// A machine has lost its disk.
+    pub(super) fn on_wiped(&mut self, machine: NodeId) {
+        self.seen.retain(|node, _| node.home() != machine);
+    }
+
     pub(super) fn on_other_disk(&mut self, node: NodeId) {
         self.said.remove(&node);
         self.seen.remove(&node);
     }
 
     /// Through which index a server has forgotten its log.
-    pub(super) fn forgotten(&self, node: NodeId) -> Index {
-        self.seen.get(&node).map(|seen| seen.base).unwrap_or_default()
+    pub(super) fn forgotten(&self, machine: NodeId) -> Index {
+        let here = self.seen.iter().filter(|(node, _)| node.home() == machine);
+        here.map(|(_, seen)| seen.base).max().unwrap_or_default()
     }
 
-    pub(super) fn on_peer(&mut self, node: NodeId, peer: &Peer) -> Checked {
+    pub(super) fn on_peer(&mut self, node: NodeId, peer: &Peer, members: &mut Members) -> Checked {
         let seen = self.seen.entry(node).or_default();
         if std::mem::take(&mut seen.recovers)
             && let Some(said) = self.said.get(&node)
@@ -102,7 +120,7 @@ impl Checker {
         }
         if peer.leads() && seen.leads != Some(term) {
             seen.leads = Some(term);
-            self.on_leader(node, peer)?;
+            self.on_leader(node, peer, members)?;
         }
         for (member, said) in self.said.iter().filter(|_| peer.leads()) {
             let said = said.holds.get(&term).copied().unwrap_or_default();
@@ -114,7 +132,7 @@ impl Checker {
             }
         }
         if commit > self.through {
-            self.on_committed(node, peer)?;
+            self.on_committed(node, peer, members)?;
         }
         if commit > former {
             let first = former.next().max(log.base_place().next());
@@ -139,7 +157,7 @@ impl Checker {
     }
 
     /// Election Safety and Leader Completeness.
-    fn on_leader(&mut self, node: NodeId, peer: &Peer) -> Checked {
+    fn on_leader(&mut self, node: NodeId, peer: &Peer, members: &Members) -> Checked {
         let (term, log) = (peer.term(), peer.log());
         match self.leaders.get(&term) {
             Some(other) if *other != node => {
@@ -149,10 +167,12 @@ impl Checker {
             _ => self.leaders.insert(term, node),
         }
         let voted = |voter: NodeId| {
+            // What a founder has said that was given another disk is not known.
             let said = self.said.get(&voter);
-            said.is_none_or(|said| said.votes.get(&term) == Some(&node))
+            said.map_or(voter.life() == 0, |said| said.votes.get(&term) == Some(&node))
+                && members.counts_in(voter, term)
         };
-        if !log.configuration().0.has_quorum(voted) {
+        if !has_majority(log.configuration().0, voted) {
             let text = format!("{node} leads {term} without the votes of a majority");
             return broken("a-majority-elects", text);
         }
@@ -169,13 +189,14 @@ impl Checker {
     }
 
     /// Somebody says, as the first of all, that its log is committed so far.
-    fn on_committed(&mut self, node: NodeId, peer: &Peer) -> Checked {
+    fn on_committed(&mut self, node: NodeId, peer: &Peer, members: &mut Members) -> Checked {
         let (term, commit, log) = (peer.term(), peer.commit(), peer.log());
         let holds = |voter: NodeId| {
             let said = self.said.get(&voter);
             said.and_then(|said| said.holds.get(&term)).is_some_and(|place| *place >= commit)
+                && members.counts_at(voter, commit)
         };
-        if !peer.leads() || !log.configuration().0.has_quorum(holds) {
+        if !peer.leads() || !has_majority(log.configuration().0, holds) {
             let text = format!("{node} commits place {commit} in {term}: no majority holds it");
             return broken("a-majority-holds-what-is-committed", text);
         }
@@ -190,6 +211,9 @@ impl Checker {
             if let Some(entry) = log.get(place) {
                 let committed = Committed { term: entry.term, id: id(entry), by: term };
                 self.committed.insert(place, committed);
+                if let Payload::Configuration(next) = &entry.payload {
+                    members.on_chosen(next, (place, term))?;
+                }
             }
         }
         self.through = commit;
