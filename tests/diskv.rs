@@ -553,6 +553,33 @@ fn continues_correctly_after_disk_loss(engine: Engine) {
     }
 }
 
+/// A directory whose place another one has taken, put back where it was: its node is told, says what to do, and
+/// stops. Nothing that it remembers does harm.
+fn an_old_directory_that_comes_back_is_told_and_stops(engine: Engine) {
+    let mut disks = Disks::new(engine, 3);
+    disks.append(0, "k", "a");
+    let dir = disks.cluster.configs[2].dir.clone();
+    let aside = |name: &str| dir.with_file_name(name);
+    disks.cluster.kill(2);
+    fs::rename(&dir, aside("old")).unwrap();
+    disks.cluster.start(2);
+    assert_eq!(disks.get(2, "k"), "a", "it is a member again");
+    disks.append(2, "k", "b");
+    disks.cluster.kill(2);
+    fs::rename(&dir, aside("new")).unwrap();
+    fs::rename(aside("old"), &dir).unwrap();
+    let config = disks.cluster.config_file(2);
+    let (code, _, said) = common::run(common::quorate().args(["node", "--config"]).arg(config));
+    assert_eq!(code, Some(70), "{said}");
+    assert!(said.contains("n3 is a member no more: n3.1 has taken its place"), "{said}");
+    assert!(said.contains("set it aside"), "{said}");
+    disks.append(0, "k", "c");
+    fs::rename(&dir, aside("old")).unwrap();
+    fs::rename(aside("new"), &dir).unwrap();
+    disks.cluster.start(2);
+    assert_eq!(disks.get(2, "k"), "abc");
+}
+
 macro_rules! rows {
     ($($engine:ident => $kind:expr),*) => { $(
         mod $engine {
@@ -611,6 +638,11 @@ macro_rules! rows {
             #[test]
             fn withdrawn_concurrent_append_and_crash_unreliable() {
                 concurrent_append_and_crash($kind, true);
+            }
+
+            #[test]
+            fn an_old_directory_that_comes_back_is_told_and_stops() {
+                super::an_old_directory_that_comes_back_is_told_and_stops($kind);
             }
 
             #[test]

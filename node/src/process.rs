@@ -523,9 +523,13 @@ async fn serve(
         users.send(from, ToGateway::Configured(configuration));
     });
     let masters: Vec<NodeId> = masters(&ground.config);
+    // A node without a replica asks the others, until it starts again.
+    let all = ground.config.nodes.iter().map(|peer| NodeId(peer.node));
+    let servers: Vec<NodeId> =
+        all.filter(|node| (*node == me) != awaited.contains(&GROUP)).collect();
     clerk_seat.take(move |stage| {
         let layout = match masters.is_empty() {
-            true => Layout::Whole { group: GROUP, nodes: vec![me] },
+            true => Layout::Whole { group: GROUP, nodes: servers.clone() },
             false => {
                 let (nodes, masters) = (masters.clone(), directories.masters.clone());
                 Layout::Sharded { nodes, masters }
