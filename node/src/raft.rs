@@ -25,11 +25,8 @@ pub(crate) fn engine(
     let ports = Ports::from([(mailbox.name(), mailbox.port())]);
     let peer = Config {
         me: config.me.node,
-        // Who was taken in later hears from the leader who the members are.
-        formation: match config.admitted {
-            Some(_) => Configuration::default(),
-            None => Configuration::of(config.nodes.iter().copied()),
-        },
+        // Also for who was taken in later: what stands in a checkpoint is the same on every replica.
+        formation: Configuration::of(config.nodes.iter().copied()),
         limits: config.raft_limits,
         timing: config.raft_timing,
     };

@@ -40,7 +40,9 @@ pub struct Life {
 /// What is to become of the members of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// A machine that is a member, in whatever life, has lost its disk and comes back as this one.
+    /// A machine that is a member has lost its disk and comes back as this one. `node` is the life that it
+    /// replaces, or the last one that it knows of: a wish of a directory that was itself lost meanwhile comes
+    /// too late then, however long it was under way.
     Replace(Member),
     /// A machine that is no member becomes one.
     Add(Member),
@@ -99,6 +101,11 @@ impl Configuration {
         self.members().into_iter().filter(|node| node.home() == machine.home()).max()
     }
 
+    /// The number of the last life that was given to a machine; 0 since the group was formed.
+    pub fn last_life(&self, machine: NodeId) -> u16 {
+        self.lives.get(&machine.home()).map_or(0, |life| life.number)
+    }
+
     /// The life that was given to this incarnation of a machine, if it is a member in it.
     pub fn admitted(&self, member: Member) -> Option<NodeId> {
         let life = self.lives.get(&member.node.home())?;
@@ -123,11 +130,15 @@ impl Configuration {
         match change {
             Change::Replace(member) | Change::Add(member) => {
                 let present = self.member_at(machine);
+                let last = self.last_life(machine);
                 let node = match (self.admitted(*member), change) {
                     (Some(node), _) if self.voters.contains(&node) && !self.is_joint() => {
                         return Err(Unchanged::AlreadySo);
                     }
                     (Some(node), _) => node,
+                    (None, Change::Replace(_)) if member.node.life() != last => {
+                        return Err(Unchanged::Impossible("another has taken its place meanwhile"));
+                    }
                     (None, Change::Replace(_)) if present.is_none() => {
                         return Err(Unchanged::Impossible("it is no member: it has to be added"));
                     }
@@ -208,15 +219,18 @@ mod tests {
         assert_eq!(replaced.admitted(member(3, 7)), Some(third));
         assert_eq!(replaced.admitted(member(3, 8)), None);
         assert_eq!(replaced.after(&Change::Replace(member(3, 7))), Err(Unchanged::AlreadySo));
-        let again = replaced.after(&Change::Replace(member(3, 8))).unwrap();
+        let late = replaced.after(&Change::Replace(member(3, 8)));
+        assert!(matches!(late, Err(Unchanged::Impossible(_))), "it knows of no life 1: {late:?}");
+        let in_place_of = |life, incarnation| {
+            let Member { node, incarnation } = member(3, incarnation);
+            Change::Replace(Member { node: node.in_life(life), incarnation })
+        };
+        let again = replaced.after(&in_place_of(1, 8)).unwrap();
         assert_eq!(again.member_at(NodeId(3)), Some(NodeId(3).in_life(2)));
         assert_eq!(again.admitted(member(3, 7)), None, "that one is dead for ever");
         let removed = again.after(&Change::Remove(NodeId(3))).unwrap();
         assert_eq!(removed.voters, nodes(&[1, 2]));
-        assert!(matches!(
-            removed.after(&Change::Replace(member(3, 9))),
-            Err(Unchanged::Impossible(_))
-        ));
+        assert!(matches!(removed.after(&in_place_of(3, 9)), Err(Unchanged::Impossible(_))));
         let back = removed.after(&Change::Add(member(3, 8))).unwrap();
         assert_eq!(
             back.member_at(NodeId(3)),
@@ -242,7 +256,8 @@ mod tests {
         assert_eq!(half_way.admitted(member(3, 7)), Some(third));
         assert_eq!(half_way.after(&Change::Replace(member(3, 7))), Ok(target));
         // Its disk is lost once more.
-        let next = half_way.after(&Change::Replace(member(3, 8))).unwrap();
+        let other = Member { node: third, ..member(3, 8) };
+        let next = half_way.after(&Change::Replace(other)).unwrap();
         assert_eq!(next.members(), [NodeId(1), NodeId(2), NodeId(3).in_life(2)].into());
     }
 

@@ -74,6 +74,8 @@ pub struct Steward {
     settled: bool,
     questions: u32,
     warned: bool,
+    /// The last life of our machine that we have heard of.
+    last_life: u16,
 }
 
 impl Steward {
@@ -88,6 +90,7 @@ impl Steward {
             settled: false,
             questions: 0,
             warned: false,
+            last_life: 0,
         }
     }
 
@@ -133,15 +136,15 @@ impl Steward {
         if self.settled || self.standing == Standing::Gone || others.is_empty() {
             return;
         }
-        let wants = self.is_later();
+        let wants = self.is_later().then_some(self.last_life);
         self.questions += 1;
-        if !wants && self.questions > QUESTIONS_MAX {
+        if wants.is_none() && self.questions > QUESTIONS_MAX {
             // A member whose group is silent: there is nothing to know.
             return;
         }
         let incarnation = self.config.me.incarnation;
         out.send(Outbound::Stewards(others, Message::Petition { incarnation, wants }));
-        let shift = if wants { 0 } else { self.questions.min(QUESTIONS_MAX) };
+        let shift = if wants.is_some() { 0 } else { self.questions.min(QUESTIONS_MAX) };
         let after = self.config.retry * (1 << shift);
         out.set_timer(Timer::Again, after, after * 3 / 2);
     }
@@ -150,16 +153,17 @@ impl Steward {
         &mut self,
         from: NodeId,
         incarnation: Incarnation,
-        wants: bool,
+        wants: Option<u16>,
         out: &mut Out<Self>,
     ) {
         if !self.sure {
             return;
         }
-        let change = Change::Replace(Member { node: from.home(), incarnation });
-        let is_open = self.configuration.after(&change).is_ok();
-        if let (true, true, Some(engine)) = (wants, is_open, &self.engine) {
-            out.send(Outbound::Engine(engine.clone(), Request::Reconfigure(change)));
+        if let (Some(life), Some(engine)) = (wants, &self.engine) {
+            let change = Change::Replace(Member { node: from.in_life(life), incarnation });
+            if self.configuration.after(&change).is_ok() {
+                out.send(Outbound::Engine(engine.clone(), Request::Reconfigure(change)));
+            }
         }
         let configuration = self.configuration.clone();
         out.send(Outbound::Stewards(vec![from], Message::Told { configuration }));
@@ -168,7 +172,9 @@ impl Steward {
     /// Looks at who the members are.
     fn on_configuration(&mut self, configuration: &Configuration, out: &mut Out<Self>) {
         let me = self.config.me;
-        let last = configuration.lives.get(&me.node.home()).map_or(0, |life| life.number);
+        let last = configuration.last_life(me.node);
+        let is_news = last > self.last_life;
+        self.last_life = self.last_life.max(last);
         match &self.standing {
             Standing::Blank => {
                 if let Some(node) = configuration.admitted(me) {
@@ -181,6 +187,9 @@ impl Steward {
                         "{} is no member of the group {configuration}, which has to add it first",
                         me.node
                     )));
+                } else if is_news {
+                    // A former directory of the machine was given that one, and is lost as well.
+                    self.ask(out);
                 }
             }
             Standing::Named(..) | Standing::Gone => {}

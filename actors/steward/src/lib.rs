@@ -19,7 +19,8 @@
 //! W1. An engine begins only under a name that its group has given to this directory, and after that is on
 //!     the disk; or, in a directory that was made when the group was formed, under the plain number.
 //! W2. A directory that was given a name and is killed before it has written that down is given the same
-//!     name again, and no other directory ever is.
+//!     name again, and no other directory ever is. A petition says which life it replaces, as far as is
+//!     known, so that one of a directory that is lost as well, and was long under way, takes nobody's place.
 //! W3. A life that has ended is told so, and its node stops.
 //!
 //! # Deviations

@@ -13,8 +13,9 @@ pub enum Message {
     Petition {
         /// Which directory asks.
         incarnation: Incarnation,
-        /// Whether it wants to take the place of the member that its machine was.
-        wants: bool,
+        /// Whether it wants to take the place of the member that its machine was: in the last life of it
+        /// that it knows of. Where a later one is known it has come too late, and is told so.
+        wants: Option<u16>,
     },
     /// The answer to Petition: these are the members, as far as is known there to be chosen.
     Told {
@@ -48,7 +49,7 @@ impl fmt::Display for Message {
         match self {
             Message::Petition { incarnation, wants } => {
                 write!(f, "Petition {incarnation}")?;
-                if *wants { f.write_str(" wants in") } else { Ok(()) }
+                wants.map_or(Ok(()), |life| write!(f, " wants in after life {life}"))
             }
             Message::Told { configuration } => write!(f, "Told {configuration}"),
             Message::Configured(configuration) => write!(f, "Configured {configuration}"),

@@ -26,6 +26,11 @@ fn replaced(incarnation: u64) -> Configuration {
     formed().after(&Change::Replace(member(3, incarnation))).unwrap()
 }
 
+/// The machine n3 in this incarnation, after that life.
+fn in_place_of(life: u16, incarnation: u64) -> Change {
+    Change::Replace(Member { node: NodeId(3).in_life(life), ..member(3, incarnation) })
+}
+
 fn steward(me: Member, standing: Standing) -> Steward {
     let nodes = [1, 2, 3].map(NodeId).to_vec();
     Steward::new(Config { me, nodes, retry: Duration::from_millis(100) }, standing)
@@ -53,12 +58,15 @@ fn told(configuration: Configuration) -> Message {
 fn a_blank_node_begins_under_the_name_that_it_was_given_once_that_is_written_down() {
     let mut blank = steward(member(3, 7), Standing::Blank);
     let said = step(&mut blank, Steward::start);
-    let [Outbound::Stewards(others, Message::Petition { wants: true, .. })] = &said[..] else {
+    let [Outbound::Stewards(others, Message::Petition { wants: Some(0), .. })] = &said[..] else {
         panic!("{said:?}")
     };
     assert_eq!(*others, [NodeId(1), NodeId(2)]);
     assert!(hear(&mut blank, 1, told(formed())).is_empty(), "it is not taken in yet");
-    assert!(hear(&mut blank, 1, told(replaced(8))).is_empty(), "another directory is");
+    let said = hear(&mut blank, 1, told(replaced(8)));
+    let [Outbound::Stewards(_, Message::Petition { wants: Some(1), .. })] = &said[..] else {
+        panic!("another directory is, which it has to come after: {said:?}")
+    };
     let third = NodeId(3).in_life(1);
     let said = hear(&mut blank, 2, told(replaced(7)));
     assert!(matches!(&said[..], [Outbound::Record(node, _)] if *node == third), "{said:?}");
@@ -73,7 +81,7 @@ fn a_node_asks_until_it_has_a_vote_and_then_no_more() {
     let mut blank = steward(member(3, 7), Standing::Member(NodeId(3).in_life(1)));
     let asks = |steward: &mut Steward| {
         let said = step(steward, |steward, out| steward.on_timer(Timer::Again, out));
-        matches!(said[..], [Outbound::Stewards(_, Message::Petition { wants: true, .. })])
+        matches!(said[..], [Outbound::Stewards(_, Message::Petition { wants: Some(_), .. })])
     };
     assert!(asks(&mut blank));
     let target = replaced(7);
@@ -91,7 +99,10 @@ fn a_node_asks_until_it_has_a_vote_and_then_no_more() {
 #[test]
 fn a_member_passes_on_what_is_open_and_answers_what_is_chosen() {
     let mut one = steward(member(1, 1), Standing::Member(NodeId(1)));
-    let petition = |wants| Message::Petition { incarnation: Incarnation(7), wants };
+    let petition = |wants: bool| {
+        let wants = wants.then_some(0);
+        Message::Petition { incarnation: Incarnation(7), wants }
+    };
     assert!(hear(&mut one, 3, petition(true)).is_empty(), "it knows nothing for sure");
     hear(&mut one, 1, Message::Configured(Configuration::default()));
     assert!(hear(&mut one, 3, petition(true)).is_empty(), "a replica that has to catch up");
@@ -120,12 +131,39 @@ fn a_member_passes_on_what_is_open_and_answers_what_is_chosen() {
     assert!(matches!(&hear(&mut one, 9, petition(true))[..], [Outbound::Stewards(..)]));
 }
 
+/// W2. A machine has lost two directories. The petition of the first one is long under way: it takes the place
+/// of nobody who was taken in since, whoever passes it on.
+#[test]
+fn a_petition_of_a_lost_directory_comes_too_late() {
+    let mut one = steward(member(1, 1), Standing::Member(NodeId(1)));
+    hear(&mut one, 1, Message::Begun(Outlet::from_fn(|_, _| {})));
+    hear(&mut one, 1, Message::Configured(replaced(8)));
+    let late = Message::Petition { incarnation: Incarnation(7), wants: Some(0) };
+    let said = hear(&mut one, 3, late);
+    assert!(
+        matches!(&said[..], [Outbound::Stewards(..)]),
+        "only told who the members are: {said:?}"
+    );
+    assert!(replaced(8).after(&in_place_of(0, 7)).is_err(), "nor is a wish that has passed one");
+    // Who lives asks for what is so now, as soon as it knows.
+    let mut blank = steward(member(3, 9), Standing::Blank);
+    step(&mut blank, Steward::start);
+    let said = hear(&mut blank, 1, told(replaced(8)));
+    let [Outbound::Stewards(_, petition @ Message::Petition { wants: Some(1), .. })] = &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert!(hear(&mut blank, 2, told(replaced(8))).is_empty(), "once");
+    let said = hear(&mut one, 3, petition.clone());
+    assert!(matches!(&said[..], [Outbound::Engine(..), Outbound::Stewards(..)]), "{said:?}");
+}
+
 /// W3.
 #[test]
 fn whoever_lives_no_more_is_told_and_says_nothing_after() {
     for standing in [Standing::Member(NodeId(3)), Standing::Member(NodeId(3).in_life(1))] {
         let mut dead = steward(member(3, 7), standing);
-        let next = replaced(7).after(&Change::Replace(member(3, 8))).unwrap();
+        let next = replaced(7).after(&in_place_of(1, 8)).unwrap();
         let said = hear(&mut dead, 1, told(next.clone()));
         let [Outbound::Gone(why)] = &said[..] else { panic!("{said:?}") };
         assert!(why.contains("n3.2 has taken its place") && why.contains("set it aside"), "{why}");
@@ -156,7 +194,7 @@ fn a_founder_asks_a_few_times_whether_it_is_a_member_still() {
     let mut asked = 0;
     let mut said = step(&mut founder, Steward::start);
     while let [Outbound::Stewards(_, Message::Petition { wants, .. })] = &said[..] {
-        assert!(!wants);
+        assert_eq!(*wants, None);
         asked += 1;
         said = step(&mut founder, |founder, out| founder.on_timer(Timer::Again, out));
     }
