@@ -5,17 +5,20 @@ use std::{
     time::Duration,
 };
 
-use quorate_acceptor::{Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot};
+use quorate_acceptor::{
+    ALPHA, Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot, Value,
+    configuration_proposal, foreseen, is_own, ruler,
+};
 use quorate_learner::{Holes, Message as ToLearner};
 use quorate_protocol::{
-    NodeId, Out,
-    log::{Proposal, ProposalId},
+    Change, Configuration, NodeId, Out,
+    log::{Position, Proposal, ProposalId},
     planted::{Bug, is_planted},
 };
 
 use crate::{
     campaign::Campaign,
-    core::{Config, Outbound, Proposer, Timer},
+    core::{Config, Outbound, Proposer, Timer, is_majority},
     messages::{Message, Wish},
 };
 
@@ -59,7 +62,21 @@ struct Confirm {
     from: Slot,
 }
 
-/// A ballot that a majority has promised.
+/// What becomes of a lead by what is known of the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reign {
+    /// Nothing.
+    GoesOn,
+    /// Everything is chosen that its voters rule.
+    Over,
+    /// More is chosen than it has proposed.
+    Overtaken,
+}
+
+/// A wish, a read barrier or both, and who has forwarded them.
+pub(crate) type Forwarded = (NodeId, Vec<Wish>, Option<ProposalId>);
+
+/// A ballot that a majority of one configuration has promised, for the slots that it rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Lead {
     ballot: Ballot,
@@ -67,6 +84,24 @@ pub(crate) struct Lead {
     holes: Holes,
     /// What is below was chosen in other ballots.
     first: Slot,
+    /// Whose votes count.
+    voters: BTreeSet<NodeId>,
+    /// Of a log: every slot below is taken account of in who rules.
+    known: Slot,
+    /// First slot that others are known to rule.
+    until: Option<Slot>,
+    /// The newest configuration that is known.
+    newest: Configuration,
+    /// Slots from `known` on for which phase 1 or we have brought up a configuration.
+    unjudged: BTreeSet<Slot>,
+    /// How many configurations we have proposed.
+    changes: u64,
+    /// What phase 1 showed and is not lined up yet, from `lined_up` on and below `end`.
+    shown: BTreeMap<Slot, Value>,
+    lined_up: Slot,
+    end: Slot,
+    /// The highest slot that we have proposed something for.
+    last_proposed: Slot,
     next_slot: Slot,
     last_round: Round,
     /// Rounds that are not chosen, or not accepted by everybody.
@@ -115,17 +150,28 @@ impl Lead {
         down: &BTreeSet<NodeId>,
     ) -> Self {
         let ballot = campaign.ballot();
-        let mut votes = campaign.into_votes();
-        let votes = votes.split_off(&first);
+        let (mut votes, configuration, position) = campaign.into_parts();
+        let shown: BTreeMap<Slot, Value> =
+            votes.split_off(&first).into_iter().map(|(slot, vote)| (slot, vote.value)).collect();
         let me = config.me.node;
-        let peers = config.nodes.iter().filter(|node| **node != me);
-        let peer = |node: &NodeId| Peer { down: down.contains(node), ..Peer::default() };
-        let end = votes.last_key_value().map_or(first, |(slot, _)| slot.next());
+        let end = shown.last_key_value().map_or(first, |(slot, _)| slot.next());
+        let own = shown.iter().filter(|(_, value)| value.as_ref().is_some_and(|p| is_own(p.id)));
         let mut lead = Lead {
             ballot,
             me,
             holes: config.holes,
             first,
+            voters: configuration.voters.clone(),
+            known: Slot(0),
+            until: None,
+            unjudged: match config.holes {
+                Holes::Filled => own.map(|(slot, _)| *slot).collect(),
+                Holes::Left => BTreeSet::new(),
+            },
+            changes: 0,
+            lined_up: first,
+            end,
+            last_proposed: Slot(0),
             next_slot: end,
             last_round: Round(0),
             rounds: BTreeMap::new(),
@@ -134,12 +180,13 @@ impl Lead {
             below: if config.holes == Holes::Filled { first } else { Slot(0) },
             recovered: end,
             queue: VecDeque::new(),
-            held: BTreeSet::new(),
-            held_slots: BTreeSet::new(),
+            held: shown.values().flatten().map(|proposal| proposal.id).collect(),
+            held_slots: shown.keys().copied().collect(),
+            shown,
             recent: BTreeSet::new(),
             recent_order: VecDeque::new(),
             inform_again: BTreeSet::new(),
-            peers: peers.map(|node| (*node, peer(node))).collect(),
+            peers: BTreeMap::new(),
             asks: vec![],
             confirms: BTreeMap::new(),
             last_confirm: 0,
@@ -149,26 +196,130 @@ impl Lead {
             old_confirm: 0,
             old_through: Round(0),
             sent_through: Round(0),
+            newest: configuration,
         };
-        lead.recover(config, first, votes.into_iter().map(|(slot, vote)| (slot, vote.value)));
+        lead.add_peers(lead.newest.members(), down);
+        if let Some(position) = &position {
+            // The campaign was for who rules after it.
+            let _ = lead.on_members(position, down);
+        }
         lead
     }
 
-    /// Lines up what phase 1 showed, in rounds of bounded size, holes filled with no-ops.
-    fn recover(&mut self, config: &Config, first: Slot, votes: impl Iterator<Item = Entry>) {
-        let mut expected = first;
+    fn add_peers(&mut self, members: BTreeSet<NodeId>, down: &BTreeSet<NodeId>) {
+        for node in members.into_iter().filter(|node| *node != self.me) {
+            let new = || Peer { down: down.contains(&node.home()), ..Peer::default() };
+            self.peers.entry(node).or_insert_with(new);
+        }
+    }
+
+    /// Where the log stands, as far as our learner knows. What it knew before it started anew still holds.
+    pub(crate) fn on_members(&mut self, position: &Position, down: &BTreeSet<NodeId>) -> Reign {
+        let known = Slot(position.index.0 + 1);
+        if known < self.known {
+            return Reign::GoesOn;
+        }
+        let at = known.max(self.first);
+        let (configuration, until) = ruler(position, at);
+        // Further ahead it is not known who rules, and nothing is proposed before it is.
+        if at < foreseen(position) && configuration.voters != self.voters {
+            return Reign::Over;
+        }
+        self.until = until;
+        self.newest = position.configuration.clone();
+        // Newcomers too: they need the log before they have a vote.
+        self.add_peers(self.newest.members(), down);
+        self.on_below(known)
+    }
+
+    /// Our learner knows what stands below a slot, and of no newer configuration than before.
+    pub(crate) fn on_below(&mut self, known: Slot) -> Reign {
+        if self.holes == Holes::Left || known <= self.known {
+            return Reign::GoesOn;
+        }
+        self.known = known;
+        self.unjudged = self.unjudged.split_off(&known);
+        if known > self.next_slot {
+            // Phase 1 would have shown it, had it been voted for in a lower ballot.
+            return Reign::Overtaken;
+        }
+        self.shown = self.shown.split_off(&known);
+        self.lined_up = self.lined_up.max(known);
+        Reign::GoesOn
+    }
+
+    /// First slot that we must not propose for: we do not know that our voters rule there.
+    fn limit(&self) -> Slot {
+        match self.holes {
+            Holes::Left => Slot(u64::MAX),
+            Holes::Filled => {
+                let foreseen = Slot(self.known.0.saturating_add(ALPHA));
+                self.until.map_or(foreseen, |until| foreseen.min(until))
+            }
+        }
+    }
+
+    /// Whether no slot is known that others rule.
+    pub(crate) fn has_no_end(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// Whether something has not been proposed yet that could be.
+    pub(crate) fn waits(&self) -> bool {
+        !self.queue.is_empty() || !self.asks.is_empty() || self.lined_up < self.end
+    }
+
+    /// Whether there is no configuration besides those that are known: one that phase 1 or we have brought
+    /// up may be chosen and rule already, and others be led under it in a lower ballot than ours.
+    fn knows_members(&self) -> bool {
+        let is_log = self.holes == Holes::Filled;
+        !is_log || (self.until.is_none() && self.unjudged.is_empty() && self.first <= self.known)
+    }
+
+    /// The members are to be changed: proposes the configuration that this makes, unless one is under way
+    /// or nothing comes of it.
+    pub(crate) fn reconfigure(&mut self, change: &Change) {
+        if self.holes == Holes::Left || !self.knows_members() {
+            return;
+        }
+        let Ok(next) = self.newest.after(change) else { return };
+        self.changes += 1;
+        // No two leads have a ballot in common.
+        let life = (self.ballot.round << 16) | (self.changes & 0xffff);
+        let slot = self.enqueue_last(configuration_proposal(self.me, life, &next));
+        self.unjudged.insert(slot);
+    }
+
+    /// What others have forwarded and has got no slot or no answer.
+    pub(crate) fn take_forwarded(&mut self) -> Vec<Forwarded> {
+        let mut all: BTreeMap<NodeId, (Vec<Wish>, Option<ProposalId>)> = BTreeMap::new();
+        for (wish, from) in std::mem::take(&mut self.queue) {
+            if let Some(from) = from {
+                all.entry(from).or_default().0.push(wish);
+            }
+        }
+        for (from, id) in std::mem::take(&mut self.asks) {
+            if from != self.me {
+                let open = &mut all.entry(from).or_default().1;
+                *open = (*open).max(Some(id));
+            }
+        }
+        all.into_iter().map(|(from, (wishes, barrier))| (from, wishes, barrier)).collect()
+    }
+
+    /// Lines up what phase 1 showed, as far as we may, in rounds of bounded size, holes filled with no-ops.
+    fn line_up_shown(&mut self, config: &Config) {
+        let stop = self.end.min(self.limit());
         let (mut entries, mut bytes) = (vec![], 0);
-        for (slot, value) in votes {
-            while self.holes == Holes::Filled && expected < slot {
-                entries.push((expected, None));
-                expected = expected.next();
-            }
-            expected = slot.next();
-            if let Some(proposal) = &value {
-                self.held.insert(proposal.id);
-                bytes += proposal.command.len();
-            }
-            self.held_slots.insert(slot);
+        while self.lined_up < stop {
+            let slot = match (self.holes, self.shown.first_key_value()) {
+                (Holes::Filled, _) => self.lined_up,
+                (Holes::Left, Some((slot, _))) => *slot,
+                (Holes::Left, None) => break,
+            };
+            self.lined_up = slot.next();
+            let value = self.shown.remove(&slot).flatten();
+            bytes += value.as_ref().map_or(0, |proposal| proposal.command.len());
             entries.push((slot, value));
             if bytes > config.limits.bytes_per_round_max
                 || entries.len() >= config.limits.entries_per_round_max
@@ -179,6 +330,19 @@ impl Lead {
         }
         if !entries.is_empty() {
             self.line_up(entries, BTreeSet::new());
+        }
+    }
+
+    /// Brings the end of our slots about, so that who rules next can begin.
+    fn fill_up(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        let Some(until) = self.until.filter(|_| self.queue.is_empty()) else { return };
+        while self.next_slot < until && self.in_flight < config.limits.rounds_in_flight_max {
+            let rest = until.0 - self.next_slot.0;
+            let stop = self.next_slot.0 + rest.min(config.limits.entries_per_round_max as u64);
+            let entries = (self.next_slot.0..stop).map(|slot| (Slot(slot), None)).collect();
+            self.next_slot = Slot(stop);
+            let round = self.line_up(entries, BTreeSet::new());
+            self.send_round(round, out);
         }
     }
 
@@ -265,6 +429,8 @@ impl Lead {
     /// Gives a round its number, without sending it.
     fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
         self.last_round = self.last_round.next();
+        let highest = entries.iter().map(|(slot, _)| *slot).max().unwrap_or_default();
+        self.last_proposed = self.last_proposed.max(highest);
         let votes = BTreeSet::new();
         let sent = Sent { entries, carried: Round(0), votes, chosen: false, waiters };
         self.rounds.insert(self.last_round, sent);
@@ -274,6 +440,7 @@ impl Lead {
 
     /// Sends what the bounds allow: recovered rounds, wishes, questions about the ballot.
     pub(crate) fn pump(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        self.line_up_shown(config);
         let unsent: Vec<Round> = self.unsent().collect();
         for round in unsent {
             self.send_round(round, out);
@@ -286,7 +453,11 @@ impl Lead {
             let round = self.line_up(entries, waiters);
             self.send_round(round, out);
         }
-        if !self.asks.is_empty() && self.confirms.len() < CONFIRMS_MAX {
+        if self.lined_up >= self.end {
+            self.fill_up(config, out);
+        }
+        let answers = self.knows_members() && self.confirms.len() < CONFIRMS_MAX;
+        if !self.asks.is_empty() && answers {
             self.last_confirm += 1;
             let id = self.last_confirm;
             let asks = std::mem::take(&mut self.asks);
@@ -309,7 +480,14 @@ impl Lead {
 
     fn next_batch(&mut self, config: &Config) -> (Vec<Entry>, BTreeSet<NodeId>) {
         let (mut entries, mut waiters, mut bytes) = (vec![], BTreeSet::new(), 0);
+        if self.lined_up < self.end {
+            return (entries, waiters);
+        }
+        let limit = self.limit();
         while let Some((wish, _)) = self.queue.front() {
+            if wish.slot.unwrap_or(self.next_slot) >= limit {
+                break;
+            }
             bytes += wish.proposal.command.len();
             let full = bytes > config.limits.bytes_per_round_max
                 || entries.len() >= config.limits.entries_per_round_max;
@@ -346,7 +524,7 @@ impl Lead {
         out: &mut Out<Proposer>,
     ) {
         let Some(sent) = self.rounds.get_mut(&round) else { return };
-        if !config.nodes.contains(&from) {
+        if from != self.me && !self.peers.contains_key(&from) {
             out.alarm(format!("{from} is no member, yet votes"));
             return;
         }
@@ -355,8 +533,8 @@ impl Lead {
             peer.known = peer.known.max(sent.carried);
             (peer.pause, peer.last_pause) = (0, 0);
         }
-        let votes = sent.votes.len() + usize::from(again && is_planted(Bug::VoteCountedTwice));
-        if !sent.chosen && votes >= config.quorum() {
+        let extra = usize::from(again && is_planted(Bug::VoteCountedTwice));
+        if !sent.chosen && is_majority(&self.voters, &sent.votes, extra) {
             sent.chosen = true;
             self.in_flight -= 1;
             let entries = sent.entries.clone();
@@ -422,8 +600,10 @@ impl Lead {
     fn inform(&mut self, waiters: BTreeSet<NodeId>, out: &mut Out<Proposer>) {
         let (ballot, progress) = (self.ballot, self.progress());
         for node in waiters {
-            if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.told < progress.through) {
-                peer.told = progress.through;
+            // Who has no part in the group hears it no other way.
+            let told = self.peers.get_mut(&node).map(|peer| &mut peer.told);
+            if told.as_ref().is_none_or(|told| **told < progress.through) {
+                told.map(|told| *told = progress.through);
                 out.send(Outbound::Learner(node, ToLearner::Inform { ballot, progress }));
             }
         }
@@ -450,7 +630,7 @@ impl Lead {
 
     /// Forgets rounds that everybody has, and the oldest beyond the bound.
     fn drop_rounds(&mut self, config: &Config) {
-        let all = config.nodes.len();
+        let all = self.peers.len() + 1;
         while let Some((round, sent)) = self.rounds.first_key_value() {
             let too_many =
                 self.holes == Holes::Filled && self.rounds.len() > config.limits.rounds_kept_max;
@@ -489,10 +669,9 @@ impl Lead {
         out: &mut Out<Proposer>,
     ) {
         let Some(confirm) = self.confirms.get_mut(&id) else { return };
-        if config.nodes.contains(&from) {
-            confirm.acks.insert(from);
-        }
-        if confirm.acks.len() < config.quorum() && !is_planted(Bug::ReadUnconfirmed) {
+        confirm.acks.insert(from);
+        let is_confirmed = is_majority(&self.voters, &confirm.acks, 0);
+        if !is_confirmed && !is_planted(Bug::ReadUnconfirmed) {
             return;
         }
         let Some(Confirm { asks, from, .. }) = self.confirms.remove(&id) else { return };
@@ -509,7 +688,7 @@ impl Lead {
     }
 
     pub(crate) fn on_link(&mut self, node: NodeId, up: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
+        for (_, peer) in self.peers.iter_mut().filter(|(peer, _)| peer.home() == node.home()) {
             peer.down = !up;
             (peer.pause, peer.last_pause) = (0, 0);
         }
@@ -580,7 +759,9 @@ impl Lead {
         self.old_round = self.last_round;
         self.old_confirm = self.last_confirm;
         self.old_through = self.through;
-        self.resend_to(node, out);
+        let home = |peer: &&NodeId| peer.home() == node.home();
+        let members: Vec<NodeId> = self.peers.keys().filter(home).copied().collect();
+        members.into_iter().for_each(|member| self.resend_to(member, out));
     }
 
     /// Repeats to one member what it has not acknowledged and what is old enough.
@@ -612,6 +793,8 @@ impl Lead {
     }
 
     pub(crate) fn invariants(&self) {
+        let beyond = self.until.filter(|until| self.last_proposed >= *until);
+        assert!(beyond.is_none(), "P7: proposed for slot {} which others rule", self.last_proposed);
         let in_flight = self.rounds.values().filter(|sent| !sent.chosen).count();
         assert_eq!(in_flight, self.in_flight, "P4: rounds under way");
         assert!(self.through <= self.last_round, "P5: chosen through a round that was never sent");
