@@ -339,7 +339,11 @@ impl Learner {
             out.send(Outbound::Proposer(self.me, Notice::Missing { from, before }));
         }
         self.fetches += 1;
-        let (from, below) = (self.reach(), self.claimed.0.max(self.below));
+        let from = self.reach();
+        let below = match self.is_newcomer() {
+            true => Slot(u64::MAX),
+            false => self.claimed.0.max(self.below),
+        };
         out.send(Outbound::Learner(node, Message::Learn { from, below }));
         self.want_fetch(out);
     }

@@ -108,9 +108,21 @@ impl Learner {
 
     /// Whether something must be fetched.
     pub(crate) fn lacks(&self) -> bool {
-        let has_begun = self.members.membership.is_some() || self.holes == Holes::Left;
-        let begins = has_begun || self.forgotten > Slot(1) || !self.recalled;
-        !begins || self.reach() < self.claimed.0.max(self.below)
+        self.is_newcomer() || self.reach() < self.claimed.0.max(self.below)
+    }
+
+    /// Whether we were taken in and have not come so far in the log that we have a vote. Nobody may tell
+    /// us of what was chosen before, so we have to ask.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        let Some(membership) = &self.members.membership else {
+            return self.holes == Holes::Filled && self.forgotten <= Slot(1) && self.recalled;
+        };
+        if self.me.life() == 0 || self.known() < self.forgotten {
+            return false;
+        }
+        let newest = membership.newest().configuration;
+        let given = newest.lives.get(&self.me.home()).map_or(0, |life| life.number);
+        given < self.me.life() || (newest.is_joint() && !newest.outgoing.contains(&self.me))
     }
 
     /// The state of this node is durable through there.
