@@ -332,10 +332,10 @@ impl Learner {
         if self.fetches as usize > others.len()
             && self.members.has_quorum(ignorant)
             && self.forgetful.is_empty()
-            && self.below < self.claimed.0
+            && self.reach() < self.claimed.0.max(self.below)
         {
-            let (from, is_known) = (self.below, self.known() == self.below);
-            let before = self.members().filter(|_| is_known);
+            let from = self.reach();
+            let before = self.members().filter(|_| self.known() == from);
             out.send(Outbound::Proposer(self.me, Notice::Missing { from, before }));
         }
         self.fetches += 1;

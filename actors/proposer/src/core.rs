@@ -155,6 +155,8 @@ pub struct Proposer {
     pub(crate) view: Option<Position>,
     /// What somebody here wants to become of the members, until it is in a lead's hands.
     pub(crate) change: Option<Change>,
+    /// The stretch of a lead is over: somebody must begin the next one, so that everybody hears of it.
+    pub(crate) hands_over: bool,
     /// How often we have asked a voter to campaign: the next one is asked next time.
     pub(crate) appeals: usize,
     /// The labs' library only: decided instances that are not forgotten.
@@ -192,6 +194,7 @@ impl Proposer {
             heard: None,
             view: None,
             change: None,
+            hands_over: false,
             appeals: 0,
             decided: BTreeSet::new(),
             down: BTreeSet::new(),
@@ -266,6 +269,7 @@ impl Proposer {
             || self.barrier.is_some()
             || self.missing.is_some()
             || self.change.is_some()
+            || self.hands_over
     }
 
     /// Remembers what is open now, to see later whether it still is.
@@ -507,7 +511,8 @@ impl Proposer {
         let first = known.max(self.forgotten).max(forgotten).max(campaign.first());
         self.missing = self.missing.filter(|missing| *missing >= first);
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
-        if self.config.holes == Holes::Filled && first > self.below {
+        let heard = self.heard.as_ref().map_or(Slot(0), |heard| Slot(heard.index.0 + 1));
+        if self.config.holes == Holes::Filled && first > self.below.min(heard) {
             // Our own learner must hear of it, also when there is nothing to propose.
             let (ballot, progress) = (lead.ballot(), lead.progress());
             let me = self.config.me.node;
@@ -531,6 +536,9 @@ impl Proposer {
         if let Some(change) = self.change.take() {
             lead.reconfigure(&change);
         }
+        if std::mem::take(&mut self.hands_over) {
+            lead.show_itself();
+        }
         if reign == Reign::GoesOn {
             lead.pump(&self.config, out);
         }
@@ -548,6 +556,7 @@ impl Proposer {
             return;
         }
         self.highest = ballot;
+        self.hands_over = false;
         self.step_down(out);
     }
 
@@ -652,6 +661,7 @@ impl Proposer {
         if let (Some(over), Phase::Following) = (appeal, &self.phase)
             && self.heeds(over)
         {
+            self.hands_over = true;
             self.campaign(out);
         }
         let known: Vec<Slot> =
@@ -766,6 +776,7 @@ impl Proposer {
         }
         let stuck = self.missing.is_some()
             || self.change.is_some()
+            || self.hands_over
             || self.watched.iter().any(|id| self.wishes.contains_key(id))
             || (self.barrier.is_some() && self.barrier == self.watched_barrier);
         if !stuck {

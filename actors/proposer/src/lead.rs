@@ -333,6 +333,16 @@ impl Lead {
         }
     }
 
+    /// Proposes something, if there is nothing else to propose: whoever has it knows what is chosen below.
+    pub(crate) fn show_itself(&mut self) {
+        let is_silent = self.queue.is_empty() && self.lined_up >= self.end;
+        if self.holes == Holes::Filled && is_silent && self.next_slot < self.limit() {
+            let slot = self.next_slot;
+            self.next_slot = slot.next();
+            self.line_up(vec![(slot, None)], BTreeSet::new());
+        }
+    }
+
     /// Brings the end of our slots about, so that who rules next can begin.
     fn fill_up(&mut self, config: &Config, out: &mut Out<Proposer>) {
         let Some(until) = self.until.filter(|_| self.queue.is_empty()) else { return };
@@ -360,6 +370,12 @@ impl Lead {
     pub(crate) fn counted(&self) -> impl Iterator<Item = (Ballot, Round, &BTreeSet<NodeId>)> {
         let kept = self.rounds.iter().rev().filter(|(_, sent)| !sent.entries.is_empty());
         kept.map(|(round, sent)| (self.ballot, *round, &sent.votes))
+    }
+
+    /// What is chosen behind a round that is not.
+    pub(crate) fn chosen_ahead(&self) -> impl Iterator<Item = Vec<Entry>> {
+        let ahead = self.rounds.range(self.through.next()..).filter(|(_, sent)| sent.chosen);
+        ahead.map(|(_, sent)| sent.entries.clone())
     }
 
     /// What is chosen.

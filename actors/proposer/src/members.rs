@@ -99,6 +99,7 @@ impl Proposer {
                     // Who is no member any more hears of it before it hears no more.
                     lead.announce(out);
                 }
+                self.hands_over = true;
                 self.campaign_on(out);
             }
         }

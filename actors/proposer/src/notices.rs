@@ -1,6 +1,6 @@
 //! What our learner tells: what is chosen, what is missing, who is at work.
 
-use quorate_acceptor::Slot;
+use quorate_acceptor::{Ballot, Progress, Round, Slot};
 use quorate_learner::{Holes, Message as ToLearner, Notice};
 use quorate_protocol::{
     NodeId, Out,
@@ -20,17 +20,26 @@ impl Proposer {
                 }
             }
             Notice::Decided { slots, below, known } => {
-                self.on_decided(slots, below, out);
+                self.on_decided(slots, (below, known), out);
                 self.on_known(known, out);
             }
             Notice::Members(position) => self.on_members(position, out),
             Notice::Missing { from, before } => self.on_missing(from, before, out),
             Notice::Recalled => {
-                if let Phase::Leading(lead) = &self.phase {
-                    // It had heard of each round once, from us, and has forgotten.
-                    let (ballot, progress) = (lead.ballot(), lead.progress());
-                    let me = self.config.me.node;
+                // It had heard of each round once, from us if we lead, and has forgotten.
+                let (ballot, progress) = match &self.phase {
+                    Phase::Leading(lead) => (lead.ballot(), lead.progress()),
+                    Phase::Following | Phase::Campaigning(_) => (self.highest, self.progress()),
+                };
+                let me = self.config.me.node;
+                if ballot > Ballot::NONE {
                     out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
+                }
+                // What is chosen behind a gap was said once too, and no progress will show it there.
+                if let Phase::Leading(lead) = &self.phase {
+                    for entries in lead.chosen_ahead() {
+                        out.send(Outbound::Learner(me, ToLearner::Decided { entries }));
+                    }
                 }
             }
             Notice::Ballot(ballot) => self.heard_of(ballot, out),
@@ -42,6 +51,15 @@ impl Proposer {
                 }
             }
         }
+    }
+
+    /// What our learner has told of what is chosen, whoever led.
+    fn progress(&self) -> Progress {
+        let below = match self.config.holes {
+            Holes::Filled => self.below,
+            Holes::Left => Slot(0),
+        };
+        Progress { through: Round(0), below }
     }
 
     /// What is below is not needed here any more: nothing is to be wished for there.
@@ -77,11 +95,11 @@ impl Proposer {
     fn on_decided(
         &mut self,
         slots: Vec<(Slot, Option<ProposalId>)>,
-        below: Slot,
+        (below, known): (Slot, Slot),
         out: &mut Out<Self>,
     ) {
         self.below = self.below.max(below);
-        self.missing = self.missing.filter(|missing| *missing >= below);
+        self.missing = self.missing.filter(|missing| *missing >= known);
         if !self.decided_known {
             self.decided_known = true;
             out.want_drained();

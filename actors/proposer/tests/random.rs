@@ -36,6 +36,12 @@ impl Run {
         all.get(place).copied()
     }
 
+    /// Whether it could start: a machine without its disk stays away until it is somebody else.
+    fn is_down(&self, id: NodeId) -> bool {
+        let is_there = self.world.nodes.contains_key(&id) && !self.world.lost.contains(&id);
+        is_there && !self.world.runs(id)
+    }
+
     fn work(&mut self) {
         let Some(id) = self.anybody() else { return };
         self.seq += 1;
@@ -51,19 +57,8 @@ impl Run {
             0 => self.world.kill(id),
             1..=3 => {
                 let members = self.world.members().members();
-                let is_down = |id: &&NodeId| {
-                    self.world.nodes.contains_key(id) && !self.world.runs(**id)
-                };
-                // A machine without its disk stays away until it is somebody else.
-                let lost = match &self.world.change {
-                    Some(Change::Replace(member)) => member.node,
-                    _ => NodeId(0),
-                };
-                let is_lost = |id: &&NodeId| id.home() == lost && id.life() == 0 || {
-                    let given = self.world.members().lives.get(&id.home()).map(|l| l.number);
-                    id.home() == lost && given.is_none_or(|given| id.life() <= given)
-                };
-                let down = members.iter().filter(is_down).find(|id| !is_lost(id)).copied();
+                let is_down = |id: &&NodeId| self.is_down(**id);
+                let down = members.iter().find(is_down).copied();
                 if let Some(down) = down {
                     self.world.start(down);
                 }
@@ -90,9 +85,10 @@ impl Run {
         let members: Vec<NodeId> = now.members().into_iter().collect();
         let all_run = members.iter().all(|id| self.world.runs(*id));
         let of_members = self.world.below(members.len() as u64) as usize;
-        let leader = members.iter().copied().find(|id| {
-            self.world.nodes[id].proposer().is_some_and(|proposer| proposer.leads())
-        });
+        let leader = members
+            .iter()
+            .copied()
+            .find(|id| self.world.nodes[id].proposer().is_some_and(|proposer| proposer.leads()));
         let victim = leader.filter(|_| self.world.below(2) == 0).unwrap_or(members[of_members]);
         self.incarnation += 1;
         match self.world.below(3) {
@@ -132,14 +128,8 @@ impl Run {
     fn converge(&mut self) {
         self.world.cut.clear();
         self.world.loss_permille = 0;
-        let lost = match &self.world.change {
-            Some(Change::Replace(member)) => self.world.members().member_at(member.node).filter(
-                |id| self.world.members().admitted(*member) != Some(*id),
-            ),
-            _ => None,
-        };
         for id in self.world.members().members() {
-            if self.world.nodes.contains_key(&id) && !self.world.runs(id) && Some(id) != lost {
+            if self.is_down(id) {
                 self.world.start(id);
             }
         }

@@ -112,8 +112,6 @@ pub struct Node {
     position: Position,
     pub saved: Position,
     pub configured: Option<Configuration>,
-    /// A new configuration rules: what is below is to be durable here.
-    must_save: bool,
     barriers: BTreeMap<u64, u64>,
     asked: u64,
 }
@@ -144,6 +142,8 @@ pub struct World {
     pub sync_us_max: u64,
     pub save_every: u64,
     pub cut: BTreeSet<(NodeId, NodeId)>,
+    /// Who has lost its disk, and never comes back as itself.
+    pub lost: BTreeSet<NodeId>,
     pub alarms: Vec<String>,
     votes: BTreeMap<Slot, Votes>,
     pub chosen: BTreeMap<Slot, Value>,
@@ -171,6 +171,7 @@ impl World {
             sync_us_max: 1000,
             save_every: u64::MAX,
             cut: BTreeSet::new(),
+            lost: BTreeSet::new(),
             alarms: vec![],
             votes: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -203,7 +204,6 @@ impl World {
             position: Position::default(),
             saved: Position::default(),
             configured: None,
-            must_save: false,
             barriers: BTreeMap::new(),
             asked: 0,
         };
@@ -249,6 +249,7 @@ impl World {
 
     /// Starts a node from its disk.
     pub fn start(&mut self, id: NodeId) {
+        assert!(!self.lost.contains(&id), "{id} is dead for ever");
         let (proposer, learner) = (self.new_proposer(id), self.new_learner(id));
         let on = self.nodes.get_mut(&id).unwrap();
         let acceptor = Acceptor::recover(on.disk.iter().cloned());
@@ -266,7 +267,8 @@ impl World {
         let survive = self.below(unsynced + 1) as usize;
         let on = self.nodes.get_mut(&id).unwrap();
         on.unsynced.truncate(survive);
-        let survives: Vec<Record> = on.unsynced.drain(..).flat_map(|(records, _)| records).collect();
+        let survives: Vec<Record> =
+            on.unsynced.drain(..).flat_map(|(records, _)| records).collect();
         on.disk.extend(survives.iter().cloned());
         on.roles = None;
         on.timers.clear();
@@ -650,9 +652,7 @@ impl World {
                 let on = &self.nodes[&id];
                 let is_due =
                     on.position.index.0 >= on.saved.index.0.saturating_add(self.save_every);
-                let is_now = Some(&on.position.configuration) == on.configured.as_ref();
-                let must = on.must_save && is_now && !on.position.configuration.is_joint();
-                if (is_due || must) && on.position.index.0 == on.applied {
+                if is_due && on.position.index.0 == on.applied {
                     self.save(id);
                 }
             }
@@ -667,8 +667,6 @@ impl World {
                 }
             }
             Event::Configured { configuration } => {
-                on.must_save |= on.configured.is_some() && !configuration.is_joint();
-                on.must_save |= id.life() > 0;
                 on.configured = Some(configuration);
             }
             Event::Behind { ask, index } => {
@@ -696,7 +694,6 @@ impl World {
         let on = self.nodes.get_mut(&id).unwrap();
         let below = on.saved.index.next();
         on.saved = on.position.clone();
-        on.must_save = false;
         let saved = on.saved.clone();
         self.ask(id, Request::Forget { saved, below });
     }
@@ -746,9 +743,8 @@ impl World {
             Change::Remove(node) => now.member_at(*node).is_none() && !now.is_joint(),
         };
         // Those who ruled before are needed until the members have all that they ruled.
-        let has_it = |id: NodeId| {
-            self.nodes.get(&id).is_some_and(|on| on.saved.configuration == now)
-        };
+        let has_it =
+            |id: NodeId| self.nodes.get(&id).is_some_and(|on| on.saved.configuration == now);
         let is_settled = is_made && now.members().into_iter().all(has_it);
         if is_settled {
             self.change = None;
@@ -764,7 +760,12 @@ impl World {
             return;
         }
         if is_made {
-            return;
+            let lacks = |id: &NodeId| {
+                let on = &self.nodes[id];
+                on.saved.configuration != now && on.position.configuration == now
+            };
+            let late: Vec<NodeId> = self.live().into_iter().filter(lacks).collect();
+            return late.into_iter().for_each(|id| self.save(id));
         }
         let live = self.live();
         if !live.is_empty() {
@@ -783,6 +784,7 @@ impl World {
         on.wanted.clear();
         on.disk.clear();
         on.saved = Position::default();
+        self.lost.insert(old);
         self.change = Some(Change::Replace(member(machine, incarnation)));
     }
 
@@ -805,7 +807,6 @@ impl World {
         });
         let nodes: Vec<String> = nodes.collect();
         let now = self.oracle.newest();
-        let lost: Vec<String> = self.nodes.values().flat_map(|on| on.wanted.keys().map(|id| { let at: Vec<_> = self.chosen.iter().filter(|(_, v)| id_of(v) == Some(*id)).map(|(s, _)| s.0).collect(); format!("{id} {at:?}")})).take(8).collect();
-        format!("{} at {now}, change {:?}\n{}\n{lost:?}", now.configuration, self.change, nodes.join("\n"))
+        format!("{} at {now}, change {:?}\n{}", now.configuration, self.change, nodes.join("\n"))
     }
 }
