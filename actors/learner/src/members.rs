@@ -192,7 +192,10 @@ impl Learner {
         // Until then it is still to be told.
         members.news = position.index.0 + 1 < self.below.0;
         let configuration = position.configuration;
-        if !members.news && members.configured_told.as_ref() != Some(&configuration) {
+        // A newcomer is not told of a time before its own.
+        let given = configuration.lives.get(&self.me.home()).map_or(0, |life| life.number);
+        let is_ours = given >= self.me.life();
+        if !members.news && is_ours && members.configured_told.as_ref() != Some(&configuration) {
             members.configured_told = Some(configuration.clone());
             out.send(Outbound::Log(Event::Configured { configuration }));
         }

@@ -536,9 +536,6 @@ impl Proposer {
         if let Some(change) = self.change.take() {
             lead.reconfigure(&change);
         }
-        if std::mem::take(&mut self.hands_over) {
-            lead.show_itself();
-        }
         if reign == Reign::GoesOn {
             lead.pump(&self.config, out);
         }
@@ -546,6 +543,12 @@ impl Proposer {
         self.tell_leader(out);
         for (from, wishes, barrier) in forwarded {
             self.on_forward(from, (wishes, barrier), (None, None), out);
+        }
+        if let Phase::Leading(lead) = &mut self.phase
+            && std::mem::take(&mut self.hands_over)
+        {
+            lead.show_itself();
+            out.want_drained();
         }
         self.go_by(reign, out);
     }

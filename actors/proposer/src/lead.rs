@@ -335,8 +335,9 @@ impl Lead {
 
     /// Proposes something, if there is nothing else to propose: whoever has it knows what is chosen below.
     pub(crate) fn show_itself(&mut self) {
-        let is_silent = self.queue.is_empty() && self.lined_up >= self.end;
-        if self.holes == Holes::Filled && is_silent && self.next_slot < self.limit() {
+        let is_silent = self.queue.is_empty() && self.last_round == Round(0);
+        let is_due = is_silent && self.lined_up >= self.end && self.next_slot < self.limit();
+        if self.holes == Holes::Filled && is_due {
             let slot = self.next_slot;
             self.next_slot = slot.next();
             self.line_up(vec![(slot, None)], BTreeSet::new());
