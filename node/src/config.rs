@@ -158,6 +158,10 @@ pub struct NodeConfig {
     /// Threads that carry the groups, by turns; 0: that of the gateway and the links carries them too.
     #[serde(default)]
     pub group_threads: usize,
+    /// Whether single messages between nodes may be lost, as in the labs and where faults are injected; over
+    /// TCP only a connection is. What is not answered is then said again soon.
+    #[serde(default)]
+    pub lossy: bool,
     /// "never" or "always": whether clients are sent to the node that leads a key's group.
     #[serde(default)]
     pub redirect: Redirect,

@@ -110,6 +110,7 @@ impl Cluster {
             clients_max: 1000,
             request_deadline_ms: 10_000,
             group_threads: 0,
+            lossy: false,
             redirect: Redirect::Never,
             nodes: peers.clone(),
             sharding: None,
@@ -182,6 +183,13 @@ impl Cluster {
     /// `kill -9`, and waits until the process is gone.
     pub fn kill(&mut self, i: usize) {
         self.running[i] = None;
+    }
+
+    /// `kill -9`, and its directory is gone. From now on it is started as a node of a cluster that was formed.
+    pub fn wipe(&mut self, i: usize) {
+        self.kill(i);
+        fs::remove_dir_all(&self.configs[i].dir).unwrap();
+        self.configs[i].initial = false;
     }
 
     pub fn log(&self, i: usize) -> String {
@@ -273,10 +281,23 @@ pub fn http_post(address: SocketAddr, path: &str) -> Option<String> {
     http(address, &format!("POST {path} HTTP/1.1\r\nContent-Length: 0"))
 }
 
+/// The same, with a body.
+pub fn http_post_json(address: SocketAddr, path: &str, body: &str) -> Option<String> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}",
+        body.len()
+    );
+    exchange(address, &head, body)
+}
+
 fn http(address: SocketAddr, head: &str) -> Option<String> {
+    exchange(address, head, "")
+}
+
+fn exchange(address: SocketAddr, head: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    write!(stream, "{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n{body}").ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
