@@ -98,7 +98,9 @@ fn roles(
         log: log.clone(),
     };
     let formation = Configuration::of(config.nodes.iter().copied());
-    let (told, timing, me) = (formation.clone(), config.learner_timing, config.me);
+    // Who was taken in later learns from the log, or from a checkpoint, who ruled before.
+    let told = config.admitted.clone().unwrap_or_else(|| formation.clone());
+    let (timing, me) = (config.learner_timing, config.me);
     aborts.push(learner_seat.take(move |_| {
         let core = Learner::new(me.node, told.clone(), holes, timing);
         LearnerActor::new(core, wiring.clone())

@@ -6,13 +6,12 @@ use std::{
 };
 
 use quorate_acceptor::{
-    ALPHA, Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot, Value,
-    configuration_proposal, foreseen, is_own, ruler,
+    Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot, Value, is_own,
 };
 use quorate_learner::{Holes, Message as ToLearner};
 use quorate_protocol::{
-    Change, Configuration, NodeId, Out,
-    log::{Position, Proposal, ProposalId},
+    Configuration, NodeId, Out,
+    log::{Proposal, ProposalId},
     planted::{Bug, is_planted},
 };
 
@@ -62,82 +61,68 @@ struct Confirm {
     from: Slot,
 }
 
-/// What becomes of a lead by what is known of the members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reign {
-    /// Nothing.
-    GoesOn,
-    /// Everything is chosen that its voters rule.
-    Over,
-    /// More is chosen than it has proposed.
-    Overtaken,
-}
-
-/// A wish, a read barrier or both, and who has forwarded them.
-pub(crate) type Forwarded = (NodeId, Vec<Wish>, Option<ProposalId>);
-
 /// A ballot that a majority of one configuration has promised, for the slots that it rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Lead {
-    ballot: Ballot,
-    me: NodeId,
-    holes: Holes,
+    pub(crate) ballot: Ballot,
+    pub(crate) me: NodeId,
+    pub(crate) holes: Holes,
     /// What is below was chosen in other ballots.
-    first: Slot,
+    pub(crate) first: Slot,
     /// Whose votes count.
-    voters: BTreeSet<NodeId>,
+    pub(crate) voters: BTreeSet<NodeId>,
     /// Of a log: every slot below is taken account of in who rules.
-    known: Slot,
+    pub(crate) known: Slot,
     /// First slot that others are known to rule.
-    until: Option<Slot>,
+    pub(crate) until: Option<Slot>,
     /// The newest configuration that is known.
-    newest: Configuration,
+    pub(crate) newest: Configuration,
     /// Slots from `known` on for which phase 1 or we have brought up a configuration.
-    unjudged: BTreeSet<Slot>,
+    pub(crate) unjudged: BTreeSet<Slot>,
     /// How many configurations we have proposed.
-    changes: u64,
+    pub(crate) changes: u64,
     /// What phase 1 showed and is not lined up yet, from `lined_up` on and below `end`.
-    shown: BTreeMap<Slot, Value>,
-    lined_up: Slot,
-    end: Slot,
+    pub(crate) shown: BTreeMap<Slot, Value>,
+    pub(crate) lined_up: Slot,
+    pub(crate) end: Slot,
     /// The highest slot that we have proposed something for.
-    last_proposed: Slot,
-    next_slot: Slot,
-    last_round: Round,
+    pub(crate) last_proposed: Slot,
+    pub(crate) next_slot: Slot,
+    pub(crate) last_round: Round,
     /// Rounds that are not chosen, or not accepted by everybody.
     rounds: BTreeMap<Round, Sent>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Every round through this one is chosen.
-    through: Round,
+    pub(crate) through: Round,
     /// Every slot below is chosen. Stays 0 where slots are instances.
-    below: Slot,
+    pub(crate) below: Slot,
     /// First slot above what phase 1 brought up, and above every slot that was chosen since, also
     /// where one below is not: our learner may know that one from another ballot. Reads must wait
     /// for all below.
-    recovered: Slot,
-    queue: VecDeque<(Wish, Option<NodeId>)>,
+    pub(crate) recovered: Slot,
+    pub(crate) queue: VecDeque<(Wish, Option<NodeId>)>,
     /// Proposals in the queue or under way.
-    held: BTreeSet<ProposalId>,
+    pub(crate) held: BTreeSet<ProposalId>,
     /// The labs' library only: instances that this ballot has a value for, in the queue, under way
     /// or chosen. They stay until they are forgotten: a second value for one would break P2, and an
     /// acceptor that missed the first would vote for it.
-    held_slots: BTreeSet<Slot>,
-    recent: BTreeSet<ProposalId>,
-    recent_order: VecDeque<ProposalId>,
+    pub(crate) held_slots: BTreeSet<Slot>,
+    pub(crate) recent: BTreeSet<ProposalId>,
+    pub(crate) recent_order: VecDeque<ProposalId>,
     /// Who asked again for something that is chosen already.
-    inform_again: BTreeSet<NodeId>,
+    pub(crate) inform_again: BTreeSet<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
-    asks: Vec<(NodeId, ProposalId)>,
+    pub(crate) asks: Vec<(NodeId, ProposalId)>,
     confirms: BTreeMap<u64, Confirm>,
-    last_confirm: u64,
-    own_answers: Vec<(ProposalId, Slot)>,
-    resend_armed: bool,
+    pub(crate) last_confirm: u64,
+    pub(crate) own_answers: Vec<(ProposalId, Slot)>,
+    pub(crate) resend_armed: bool,
     /// What had been said when the resend timer was set: only that is old enough to be repeated.
-    old_round: Round,
-    old_confirm: u64,
-    old_through: Round,
+    pub(crate) old_round: Round,
+    pub(crate) old_confirm: u64,
+    pub(crate) old_through: Round,
     /// The last round that was sent.
-    sent_through: Round,
+    pub(crate) sent_through: Round,
 }
 
 impl Lead {
@@ -206,154 +191,10 @@ impl Lead {
         lead
     }
 
-    fn add_peers(&mut self, members: BTreeSet<NodeId>, down: &BTreeSet<NodeId>) {
+    pub(crate) fn add_peers(&mut self, members: BTreeSet<NodeId>, down: &BTreeSet<NodeId>) {
         for node in members.into_iter().filter(|node| *node != self.me) {
             let new = || Peer { down: down.contains(&node.home()), ..Peer::default() };
             self.peers.entry(node).or_insert_with(new);
-        }
-    }
-
-    /// Where the log stands, as far as our learner knows. What it knew before it started anew still holds.
-    pub(crate) fn on_members(&mut self, position: &Position, down: &BTreeSet<NodeId>) -> Reign {
-        let known = Slot(position.index.0 + 1);
-        if known < self.known {
-            return Reign::GoesOn;
-        }
-        let at = known.max(self.first);
-        let (configuration, until) = ruler(position, at);
-        // Further ahead it is not known who rules, and nothing is proposed before it is.
-        if at < foreseen(position) && configuration.voters != self.voters {
-            return Reign::Over;
-        }
-        self.until = until;
-        self.newest = position.configuration.clone();
-        // Newcomers too: they need the log before they have a vote.
-        self.add_peers(self.newest.members(), down);
-        self.on_below(known)
-    }
-
-    /// Our learner knows what stands below a slot, and of no newer configuration than before.
-    pub(crate) fn on_below(&mut self, known: Slot) -> Reign {
-        if self.holes == Holes::Left || known <= self.known {
-            return Reign::GoesOn;
-        }
-        self.known = known;
-        self.unjudged = self.unjudged.split_off(&known);
-        if known > self.next_slot {
-            // Phase 1 would have shown it, had it been voted for in a lower ballot.
-            return Reign::Overtaken;
-        }
-        self.shown = self.shown.split_off(&known);
-        self.lined_up = self.lined_up.max(known);
-        Reign::GoesOn
-    }
-
-    /// First slot that we must not propose for: we do not know that our voters rule there.
-    fn limit(&self) -> Slot {
-        match self.holes {
-            Holes::Left => Slot(u64::MAX),
-            Holes::Filled => {
-                let foreseen = Slot(self.known.0.saturating_add(ALPHA));
-                self.until.map_or(foreseen, |until| foreseen.min(until))
-            }
-        }
-    }
-
-    /// Whether no slot is known that others rule.
-    pub(crate) fn has_no_end(&self) -> bool {
-        self.until.is_none()
-    }
-
-    /// Whether something has not been proposed yet that could be.
-    pub(crate) fn waits(&self) -> bool {
-        !self.queue.is_empty() || !self.asks.is_empty() || self.lined_up < self.end
-    }
-
-    /// Whether there is no configuration besides those that are known: one that phase 1 or we have brought
-    /// up may be chosen and rule already, and others be led under it in a lower ballot than ours.
-    fn knows_members(&self) -> bool {
-        let is_log = self.holes == Holes::Filled;
-        !is_log || (self.until.is_none() && self.unjudged.is_empty() && self.first <= self.known)
-    }
-
-    /// The members are to be changed: proposes the configuration that this makes, unless one is under way
-    /// or nothing comes of it.
-    pub(crate) fn reconfigure(&mut self, change: &Change) {
-        if self.holes == Holes::Left || !self.knows_members() {
-            return;
-        }
-        let Ok(next) = self.newest.after(change) else { return };
-        self.changes += 1;
-        // No two leads have a ballot in common.
-        let life = (self.ballot.round << 16) | (self.changes & 0xffff);
-        let slot = self.enqueue_last(configuration_proposal(self.me, life, &next));
-        self.unjudged.insert(slot);
-    }
-
-    /// What others have forwarded and has got no slot or no answer.
-    pub(crate) fn take_forwarded(&mut self) -> Vec<Forwarded> {
-        let mut all: BTreeMap<NodeId, (Vec<Wish>, Option<ProposalId>)> = BTreeMap::new();
-        for (wish, from) in std::mem::take(&mut self.queue) {
-            if let Some(from) = from {
-                all.entry(from).or_default().0.push(wish);
-            }
-        }
-        for (from, id) in std::mem::take(&mut self.asks) {
-            if from != self.me {
-                let open = &mut all.entry(from).or_default().1;
-                *open = (*open).max(Some(id));
-            }
-        }
-        all.into_iter().map(|(from, (wishes, barrier))| (from, wishes, barrier)).collect()
-    }
-
-    /// Lines up what phase 1 showed, as far as we may, in rounds of bounded size, holes filled with no-ops.
-    fn line_up_shown(&mut self, config: &Config) {
-        let stop = self.end.min(self.limit());
-        let (mut entries, mut bytes) = (vec![], 0);
-        while self.lined_up < stop {
-            let slot = match (self.holes, self.shown.first_key_value()) {
-                (Holes::Filled, _) => self.lined_up,
-                (Holes::Left, Some((slot, _))) => *slot,
-                (Holes::Left, None) => break,
-            };
-            self.lined_up = slot.next();
-            let value = self.shown.remove(&slot).flatten();
-            bytes += value.as_ref().map_or(0, |proposal| proposal.command.len());
-            entries.push((slot, value));
-            if bytes > config.limits.bytes_per_round_max
-                || entries.len() >= config.limits.entries_per_round_max
-            {
-                self.line_up(std::mem::take(&mut entries), BTreeSet::new());
-                bytes = 0;
-            }
-        }
-        if !entries.is_empty() {
-            self.line_up(entries, BTreeSet::new());
-        }
-    }
-
-    /// Proposes something, if there is nothing else to propose: whoever has it knows what is chosen below.
-    pub(crate) fn show_itself(&mut self) {
-        let is_silent = self.queue.is_empty() && self.last_round == Round(0);
-        let is_due = is_silent && self.lined_up >= self.end && self.next_slot < self.limit();
-        if self.holes == Holes::Filled && is_due {
-            let slot = self.next_slot;
-            self.next_slot = slot.next();
-            self.line_up(vec![(slot, None)], BTreeSet::new());
-        }
-    }
-
-    /// Brings the end of our slots about, so that who rules next can begin.
-    fn fill_up(&mut self, config: &Config, out: &mut Out<Proposer>) {
-        let Some(until) = self.until.filter(|_| self.queue.is_empty()) else { return };
-        while self.next_slot < until && self.in_flight < config.limits.rounds_in_flight_max {
-            let rest = until.0 - self.next_slot.0;
-            let stop = self.next_slot.0 + rest.min(config.limits.entries_per_round_max as u64);
-            let entries = (self.next_slot.0..stop).map(|slot| (Slot(slot), None)).collect();
-            self.next_slot = Slot(stop);
-            let round = self.line_up(entries, BTreeSet::new());
-            self.send_round(round, out);
         }
     }
 
@@ -444,7 +285,7 @@ impl Lead {
     }
 
     /// Gives a round its number, without sending it.
-    fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
+    pub(crate) fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
         self.last_round = self.last_round.next();
         let highest = entries.iter().map(|(slot, _)| *slot).max().unwrap_or_default();
         self.last_proposed = self.last_proposed.max(highest);
@@ -520,7 +361,7 @@ impl Lead {
         (entries, waiters)
     }
 
-    fn send_round(&mut self, round: Round, out: &mut Out<Proposer>) {
+    pub(crate) fn send_round(&mut self, round: Round, out: &mut Out<Proposer>) {
         let (progress, members) = (self.progress(), self.members());
         self.sent_through = self.sent_through.max(round);
         let Some(sent) = self.rounds.get_mut(&round) else { return };

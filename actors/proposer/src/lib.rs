@@ -34,6 +34,10 @@
 //! slots below i + ALPHA with no-ops, and campaigns anew, among the new voters, once all of them are chosen.
 //! Whoever has no vote then leads no more: it asks a voter, who campaigns on its behalf.
 //!
+//! What one configuration has chosen is durable with its voters. Those who rule next learn it, which does not
+//! make it durable: before the former voters are done without, and before another disk may be lost, the new
+//! members need it in a state of theirs.
+//!
 //! # Reads
 //! A read is linearizable at an index if every write that was acknowledged before the read came
 //! stands below it. Who leads answers the first slot above all that is chosen (also behind a gap,
@@ -61,6 +65,8 @@ mod lead;
 mod members;
 mod messages;
 mod notices;
+mod patience;
+mod reign;
 
 pub use crate::core::{Config, Limits, Outbound, Proposer, Timer, Timing};
 pub use actor::{ProposerActor, Wiring};

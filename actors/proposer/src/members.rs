@@ -9,7 +9,7 @@ use quorate_protocol::{
 
 use crate::{
     core::{Phase, Proposer},
-    lead::Reign,
+    reign::Reign,
 };
 
 /// First slot of which a position does not say what stands there.
