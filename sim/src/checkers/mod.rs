@@ -26,7 +26,7 @@ use quorate_kvserver::Machine;
 use quorate_learner as learner;
 use quorate_proposer as proposer;
 use quorate_protocol::{
-    GroupId, Name, NodeId, Role,
+    Configuration, GroupId, Name, NodeId, Role,
     log::{Event, Index, ProposalId},
 };
 use quorate_raft as raft_peer;
@@ -140,8 +140,8 @@ struct Group {
 
 /// All rules, over all groups of a world.
 pub(crate) struct Checkers {
-    /// How many servers each group has.
-    members: BTreeMap<GroupId, usize>,
+    /// The servers that each group was formed of.
+    members: BTreeMap<GroupId, Configuration>,
     groups: BTreeMap<GroupId, Group>,
     shards: shards::Checker,
 }
@@ -149,7 +149,8 @@ pub(crate) struct Checkers {
 impl Checkers {
     /// For groups of these servers.
     pub(crate) fn new(members: &BTreeMap<GroupId, Vec<NodeId>>) -> Self {
-        let members = members.iter().map(|(group, nodes)| (*group, nodes.len())).collect();
+        let formed = |nodes: &Vec<NodeId>| Configuration::of(nodes.iter().copied());
+        let members = members.iter().map(|(group, nodes)| (*group, formed(nodes))).collect();
         Checkers { members, groups: BTreeMap::new(), shards: shards::Checker::default() }
     }
 
@@ -171,21 +172,20 @@ impl Checkers {
 
     /// A core says something.
     pub(crate) fn on_say(&mut self, actor: Name, said: &dyn Any) -> Checked {
-        let servers = self.members.get(&actor.group).copied().unwrap_or_default();
-        let (node, quorum) = (actor.node, servers / 2 + 1);
+        let (node, formed) = (actor.node, self.members.get(&actor.group));
         let Group { delivered, paxos, raft } = self.groups.entry(actor.group).or_default();
         if let Some(said) = said.downcast_ref::<acceptor::Outbound>() {
             match said {
                 acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer),
                 acceptor::Outbound::Report(acceptor::Report::Voted { ballot, entries, .. }) => {
-                    paxos.on_vote(node, *ballot, entries, quorum)
+                    paxos.on_vote(node, *ballot, entries, formed)
                 }
                 _ => Ok(()),
             }
         } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {
             match said {
                 proposer::Outbound::Acceptors(_, message) => {
-                    paxos.on_proposal(node, message, quorum)
+                    paxos.on_proposal(node, message, formed)
                 }
                 proposer::Outbound::Learner(_, learner::Message::Decided { entries }) => {
                     paxos.on_decided(node, entries)

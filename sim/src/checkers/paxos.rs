@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Round, Slot, Value};
+use quorate_acceptor::{
+    Acceptor, Answer, Ballot, Entry, Membership, Message, Round, Slot, Value, foreseen, is_own,
+    ruler,
+};
 use quorate_proposer::Proposer;
 use quorate_protocol::{
-    NodeId,
+    Configuration, NodeId,
     log::{Event, Index, ProposalId},
 };
 
@@ -49,9 +52,38 @@ pub(super) struct Checker {
     chosen: Window<Slot, (Id, Ballot)>,
     /// Every slot ever chosen lies below.
     bound: Slot,
+    /// Who rules, by what is chosen.
+    membership: Option<Membership>,
+    /// Configurations that are chosen, and that `membership` does not know.
+    configurations: BTreeMap<Slot, Value>,
 }
 
 impl Checker {
+    /// Whose majority chooses in a slot. Of an instance of the library, and of a slot so far ahead that
+    /// nobody may propose for it, whoever rules last.
+    fn voters(&mut self, formed: Option<&Configuration>, slot: Slot) -> Configuration {
+        let formed = || Membership::formed(formed.cloned().unwrap_or_default());
+        let membership = self.membership.get_or_insert_with(formed);
+        let position = match slot < membership.known() {
+            true => membership.at(Index(slot.0.saturating_sub(1))),
+            false => membership.newest(),
+        };
+        let last = Slot(foreseen(&position).0 - 1);
+        ruler(&position, slot.min(last)).0
+    }
+
+    /// Something is chosen: takes account of it in who rules.
+    fn advance(&mut self) -> Checked {
+        let Some(membership) = &mut self.membership else { return Ok(()) };
+        while self.chosen.get(&membership.known()).is_some() {
+            let value = self.configurations.remove(&membership.known()).flatten();
+            if let Err(error) = membership.learn(&value) {
+                return broken("configurations-can-be-read", error.to_string());
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn on_restart(&mut self, node: NodeId) {
         self.seen.entry(node).or_default().recovers = true;
     }
@@ -136,10 +168,10 @@ impl Checker {
         node: NodeId,
         ballot: Ballot,
         entries: &[Entry],
-        quorum: usize,
+        formed: Option<&Configuration>,
     ) -> Checked {
-        for (slot, value) in entries {
-            let value = id(value);
+        for (slot, voted) in entries {
+            let value = id(voted);
             self.said.entry(node).or_default().votes.insert(*slot, ballot);
             if let Some(known) = self.proposed.get(&(*slot, ballot))
                 && *known != value
@@ -151,8 +183,13 @@ impl Checker {
                 );
                 return broken("votes-are-for-proposals", text);
             }
-            let voters = self.voters.or_default((*slot, ballot));
-            if !voters.insert(node) || voters.len() != quorum {
+            let is_new = self.voters.or_default((*slot, ballot)).insert(node);
+            if !is_new || self.chosen.get(slot).is_some_and(|(known, _)| *known == value) {
+                continue;
+            }
+            let configuration = self.voters(formed, *slot);
+            let voters = self.voters.get(&(*slot, ballot));
+            if !configuration.has_quorum(|node| voters.is_some_and(|all| all.contains(&node))) {
                 continue;
             }
             match self.chosen.get(slot) {
@@ -167,7 +204,11 @@ impl Checker {
                 Some(_) => {}
                 None => self.chosen.insert(*slot, (value, ballot)),
             }
+            if value.is_some_and(is_own) {
+                self.configurations.insert(*slot, voted.clone());
+            }
             self.bound = self.bound.max(slot.next());
+            self.advance()?;
         }
         Ok(())
     }
@@ -176,16 +217,24 @@ impl Checker {
         &mut self,
         node: NodeId,
         message: &Message,
-        quorum: usize,
+        formed: Option<&Configuration>,
     ) -> Checked {
         let Message::Accept { ballot, entries, .. } = message else { return Ok(()) };
         if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
         }
-        let promises = self.promises.get(ballot).map_or(0, BTreeSet::len);
-        if promises < quorum && !self.promises.is_beyond(ballot) {
-            let text = format!("{node} proposes in {ballot}, which {promises} have promised");
-            return broken("a-majority-promises", text);
+        for (slot, _) in entries.first().into_iter().chain(entries.last()) {
+            let configuration = self.voters(formed, *slot);
+            let promises = self.promises.get(ballot);
+            let promised = |node| promises.is_some_and(|all| all.contains(&node));
+            if !configuration.has_quorum(promised) && !self.promises.is_beyond(ballot) {
+                let count = promises.map_or(0, BTreeSet::len);
+                let text = format!(
+                    "{node} proposes for slot {slot} in {ballot}, which {count} have promised, and \
+                     {configuration} rule"
+                );
+                return broken("a-majority-promises", text);
+            }
         }
         for (slot, value) in entries {
             let value = id(value);
@@ -235,7 +284,9 @@ impl Checker {
         let Event::Chosen { entries, .. } = event else { return Ok(()) };
         for entry in entries {
             let (slot, value) = (Slot(entry.index.0), entry.proposal.as_ref().map(|p| p.id));
-            let known = self.chosen.get(&slot).map(|(known, _)| *known);
+            // What is the engine's own is not for the machine.
+            let for_machine = |known: Id| known.filter(|id| !is_own(*id));
+            let known = self.chosen.get(&slot).map(|(known, _)| for_machine(*known));
             if known.is_some_and(|known| known != value) {
                 let known = s(known.flatten());
                 let text =
