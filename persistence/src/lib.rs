@@ -10,14 +10,14 @@
 //!
 //! ```text
 //!   layout    whose directory is it, what lies where
-//!   journal   records in order, group commit, torn tails   \  both stand on D1 to D4
+//!   journal   records in order, group commit, torn tails   \  both stand on D1 to D5
 //!   files     the old content or the new, streamed images  /  of `disk`, and on nothing else
 //!   disk      the only door to files: trait `Disk`
 //!   real sim  the file system of the machine; one in memory that loses, tears and fails
 //! ```
 //!
 //! # Invariants
-//! D1 to D4 stand in [`disk`], what a disk promises; J1 to J5 in [`journal`].
+//! D1 to D5 stand in [`disk`], what a disk promises; J1 to J5 in [`journal`].
 //!
 //! # What is deliberately missing
 //! - Retries. After a failed write or sync the journal refuses everything; the node ends. Only

@@ -2,11 +2,13 @@
 
 mod crash_points;
 mod damage;
+mod desk;
 mod files;
 mod journal;
 mod keeper;
 mod layout;
 mod real;
+mod scripts;
 mod sim;
 
 use std::path::{Path, PathBuf};
