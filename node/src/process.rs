@@ -30,7 +30,8 @@ use quorate_gateway::{
 };
 use quorate_persistence::{
     DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, read_atomic,
+    JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, encode_pins,
+    read_pins,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_shardmaster::{Command, Configuration, Reply};
@@ -197,13 +198,7 @@ fn open(config: NodeConfig) -> Result<Ground, String> {
     let dir = take_directory(&disk, &config.dir, &expected)?;
     let incarnation = Incarnation(dir.identity().incarnation);
     let me = Member { node: NodeId(config.node), incarnation };
-    let pins = match read_atomic(disk.as_ref(), &dir.peers()).map_err(|e| e.to_string())? {
-        None => vec![],
-        Some(bytes) => rmp_serde::from_slice::<Vec<Member>>(&bytes).map_err(|error| {
-            let file = dir.peers();
-            format!("{} cannot be read: {error}; another version wrote it", file.display())
-        })?,
-    };
+    let pins = read_pins(disk.as_ref(), &dir.peers()).map_err(|error| error.to_string())?;
     let pins = pins.into_iter().map(|pin| (pin.node, pin.incarnation)).collect();
     let peer = bind(config.listen_peer, "listen_peer")?;
     let resp = bind(config.listen_resp, "listen_resp")?;
@@ -267,7 +262,7 @@ fn cluster(
 ) -> Result<(), String> {
     let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
     let save_pins = Outlet::from_fn(move |from, members: Vec<Member>| {
-        let bytes = rmp_serde::to_vec(&members).expect("pins are plain data");
+        let bytes = encode_pins(members.clone());
         let late = late.clone();
         let reply = Outlet::from_fn(move |from, event| {
             if let (FileEvent::Saved { .. }, Some(cluster)) = (event, late.0.get()) {

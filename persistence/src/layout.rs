@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/lock                     held by the one process that uses the directory
 //! <dir>/identity                 cluster, node, incarnation: written once, first of all
-//! <dir>/peers                    where the other nodes were last
+//! <dir>/peers                    which incarnations of the other nodes are heard
 //! <dir>/groups/g<N>/journal/     the journal of group N
 //! <dir>/groups/g<N>/checkpoint/  its checkpoints, each an atomic file named after an index:
 //!     checkpoint-<index>         complete; the newest one counts
@@ -139,7 +139,7 @@ impl DataDir {
         self.group(group).join("checkpoint")
     }
 
-    /// The atomic file with the addresses of the other nodes.
+    /// The atomic file of the pins, see [`read_pins`](crate::read_pins).
     pub fn peers(&self) -> PathBuf {
         self.path.join("peers")
     }

@@ -31,6 +31,7 @@ pub mod journal;
 mod keeper;
 pub mod layout;
 mod messages;
+pub mod pins;
 pub mod real;
 pub mod sim;
 
@@ -44,5 +45,6 @@ pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats
 pub use keeper::{FilesActor, SAVE_PAUSE, STEP_BYTES};
 pub use layout::{DataDir, Expected, Identity, LayoutError, Numbered};
 pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Writer};
+pub use pins::{PINS_FORMAT, encode_pins, read_pins};
 pub use real::RealDisk;
 pub use sim::{SimCounters, SimDisk};
