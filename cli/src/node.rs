@@ -50,17 +50,21 @@ pub(crate) fn run(args: Args) -> Done {
     let number = config.node;
     let (cluster, dir) = (config.cluster_id.clone(), config.dir.clone());
     let on_ready = move |ready: Ready| {
-        let Ready { node, resp, peer, debug, new } = ready;
+        let Ready { node, resp, peer, debug, new, awaited } = ready;
         let debug = format!("http://{debug}");
         let line = if json {
             json!({
                 "event": "ready", "node": node, "cluster": cluster, "pid": std::process::id(),
                 "dir": dir, "new": new, "resp": resp.to_string(), "peer": peer.to_string(),
-                "debug": debug,
+                "debug": debug, "awaited": awaited,
             })
             .to_string()
         } else {
-            let how = if new { "new" } else { "resumed" };
+            let how = match (new, awaited.is_empty()) {
+                (_, false) => "blank: it serves once its group has taken it in",
+                (true, true) => "new",
+                (false, true) => "resumed",
+            };
             format!(
                 "node {node} of {cluster} is ready: clients {resp}, nodes {peer}, debug {debug}, \
                  data in {} ({how})",

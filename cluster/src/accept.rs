@@ -92,8 +92,8 @@ async fn serve(mut guest: Guest, mut stream: TcpStream, address: SocketAddr) {
             return hub.complain(NOBODY, text);
         }
     };
-    if hub.seat(guest.connection, peer) {
-        guest.peer = Some(peer);
+    if hub.seat(guest.connection, peer.node) {
+        guest.peer = Some(peer.node);
         decoder.allow(hub.bounds.frame_bytes_max);
         take_parcels(&hub, peer, &mut stream, &mut decoder).await;
     }
@@ -106,25 +106,33 @@ struct Turned {
     refusal: bool,
 }
 
-async fn greet(hub: &Hub, stream: &mut TcpStream, decoder: &mut Decoder) -> Result<NodeId, Turned> {
+/// Who has shaken hands.
+#[derive(Clone, Copy)]
+struct Peer {
+    node: NodeId,
+    founder: bool,
+}
+
+async fn greet(hub: &Hub, stream: &mut TcpStream, decoder: &mut Decoder) -> Result<Peer, Turned> {
     let identity = &hub.identity;
     let at = identity.me.node;
     let mut out = Vec::new();
     let (peer, refusal) = match read_opening(stream, decoder).await {
         Ok(Opening::Hello(hello)) => {
-            let known = |node| hub.queues.contains_key(&node);
+            let known = |node: NodeId| hub.queues.contains_key(&node);
             let judged = hub.pinned(|pins| judge_hello(identity, known, pins, &hello)).await;
             match judged {
                 Ok(()) => {
                     let (cluster_id, from) = (identity.cluster_id.clone(), identity.me);
-                    frame::encode_welcome(&Welcome { cluster_id, from }, &mut out);
+                    let founder = identity.founder;
+                    frame::encode_welcome(&Welcome { cluster_id, from, founder }, &mut out);
                     let lost = |error: std::io::Error| Turned {
                         peer: hello.from.node,
                         text: error.to_string(),
                         refusal: false,
                     };
                     stream.write_all(&out).await.map_err(lost)?;
-                    return Ok(hello.from.node);
+                    return Ok(Peer { node: hello.from.node, founder: hello.founder });
                 }
                 Err(refusal) => (hello.from.node, refusal),
             }
@@ -146,19 +154,20 @@ async fn greet(hub: &Hub, stream: &mut TcpStream, decoder: &mut Decoder) -> Resu
 }
 
 /// Takes what a peer sends until the connection ends or the peer breaks the rules.
-async fn take_parcels(hub: &Hub, peer: NodeId, stream: &mut TcpStream, decoder: &mut Decoder) {
-    let mut unreadable_told = false;
+async fn take_parcels(hub: &Hub, guest: Peer, stream: &mut TcpStream, decoder: &mut Decoder) {
+    let (peer, mut unreadable_told) = (guest.node, false);
     loop {
         loop {
             match decoder.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Parcel { from, to, class, body })) => {
-                    if from.node != peer {
+                    // H1. Only a founder is a member under the plain number of its node.
+                    let nobodys = !guest.founder && from.role.is_of_engine() && from.node == peer;
+                    if from.node.home() != peer || nobodys {
                         hub.counters.of(peer).drop_one(Dropped::ForeignSender);
                         let text = format!(
-                            "{peer} sends in the name of {from}, which is of {}: its connection \
-                             is closed",
-                            from.node,
+                            "{peer} sends in the name of {from}, which is not its own: its \
+                             connection is closed",
                         );
                         return hub.alarm(peer, text);
                     }

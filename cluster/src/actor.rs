@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     net::TcpListener,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -71,12 +71,41 @@ impl Default for Bounds {
     }
 }
 
+/// The actors of a node that others may send to. More may come, when a group takes the node in.
+#[derive(Clone, Default)]
+pub struct Ports(Arc<Mutex<BTreeMap<Name, Arc<dyn Port>>>>);
+
+impl Ports {
+    /// Lets others send to these too.
+    pub fn open(&self, ports: impl IntoIterator<Item = (Name, Arc<dyn Port>)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(ports);
+    }
+
+    pub(crate) fn get(&self, name: &Name) -> Option<Arc<dyn Port>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<Name> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+}
+
+impl FromIterator<(Name, Arc<dyn Port>)> for Ports {
+    fn from_iter<I: IntoIterator<Item = (Name, Arc<dyn Port>)>>(ports: I) -> Self {
+        let all = Ports::default();
+        all.open(ports);
+        all
+    }
+}
+
 /// What a cluster actor is made from.
 pub struct Config {
     /// Which cluster: the same on all nodes.
     pub cluster_id: String,
     /// This node, in its life.
     pub me: Member,
+    /// Whether its directory was made when the cluster was formed.
+    pub founder: bool,
     /// Where the others dial, bound already. It stays bound while the actor restarts.
     pub listen: TcpListener,
     /// The other nodes, `host:port`, resolved anew at each dial. An entry for this node is left
@@ -88,7 +117,7 @@ pub struct Config {
     /// the same members.
     pub save_pins: Outlet<Vec<Member>>,
     /// The actors of this node that others may send to.
-    pub ports: BTreeMap<Name, Arc<dyn Port>>,
+    pub ports: Ports,
     /// Who wants to know about the peers.
     pub peer_events: Vec<Outlet<PeerEvent>>,
     /// What holds at the start.
@@ -140,7 +169,7 @@ pub fn spawn(node: &Node, config: Config) -> ClusterHandle {
     let mailbox = place.mailbox();
     let peers: BTreeMap<NodeId, String> =
         config.peers.into_iter().filter(|(peer, _)| *peer != config.me.node).collect();
-    let names: Vec<Name> = config.ports.keys().copied().collect();
+    let names = config.ports.names();
     let counters = Arc::new(Counters::new(peers.keys().copied().chain([config.me.node]), &names));
     let kept = Rc::new(Kept {
         pins: RefCell::new(Pins::new(config.pins)),
@@ -148,8 +177,9 @@ pub fn spawn(node: &Node, config: Config) -> ClusterHandle {
         told_up: RefCell::new(BTreeSet::new()),
         life: Cell::new(0),
     });
-    let identity = Identity { cluster_id: config.cluster_id, me: config.me };
-    let (bounds, ports, listen) = (config.bounds, Rc::new(config.ports), config.listen);
+    let (cluster_id, me, founder) = (config.cluster_id, config.me, config.founder);
+    let identity = Identity { cluster_id, me, founder };
+    let (bounds, ports, listen) = (config.bounds, config.ports, config.listen);
     let (save_pins, peer_events) = (config.save_pins, config.peer_events);
     let counted = counters.clone();
     let task = place.take(move |stage| {

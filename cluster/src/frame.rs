@@ -53,6 +53,8 @@ pub struct Hello {
     pub cluster_id: String,
     /// Who it is.
     pub from: Member,
+    /// Whether its directory was made when the cluster was formed: see [`crate::handshake`].
+    pub founder: bool,
     /// Whom it wants to talk to.
     pub to: NodeId,
 }
@@ -64,6 +66,8 @@ pub struct Welcome {
     pub cluster_id: String,
     /// Who it is.
     pub from: Member,
+    /// Whether its directory was made when the cluster was formed.
+    pub founder: bool,
 }
 
 /// A frame that has come. Borrowed from the bytes it came in.

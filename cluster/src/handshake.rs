@@ -9,8 +9,14 @@
 //!      | -- Parcel, Parcel ... ---------> |
 //! ```
 //!
+//! A directory is a founder's if it was made when the cluster was formed: what its node promises and votes
+//! as a member, it does under its plain number (`NodeId::life` 0), so there must be only one such directory for
+//! each number: that is what pins are for. Any later directory of a node, empty at first, begins as nobody, and
+//! becomes a member under a name that its group has given to it and to nobody else. It needs no pin.
+//!
 //! # What always holds
-//! H1. Parcels of a node are heard only in the life (incarnation) that is pinned for it.
+//! H1. Parcels of a founder are heard only in the life (incarnation) that is pinned for it; of any other
+//!     directory none is heard that an engine sends under the plain number of its node.
 //! H2. A pin is durable before the first handshake that rests on it is complete; a node has one
 //!     pin, and a pin that has been asked to be saved is never taken back.
 //! H3. A refusal names both values that do not fit, and what to do about it.
@@ -31,6 +37,8 @@ pub struct Identity {
     pub cluster_id: String,
     /// Itself.
     pub me: Member,
+    /// Whether its directory was made when the cluster was formed.
+    pub founder: bool,
 }
 
 /// Why a handshake is refused. The text is sent to the other side, so it names nodes and never
@@ -115,7 +123,8 @@ impl fmt::Display for Refusal {
             Refusal::OtherLife { at, from, pinned } => write!(
                 f,
                 "{at} knows {} as incarnation {pinned}, it comes as {}: its data directory is not \
-                 the one it had. Start it from its old directory, or have the member replaced",
+                 the one it had. Start it from its old directory, or from an empty one without \
+                 `initial = true`: then the group takes it in again",
                 from.node, from.incarnation,
             ),
             Refusal::Garbled { at, what } => write!(f, "{at} expected a handshake: {what}"),
@@ -203,7 +212,7 @@ pub fn judge_hello(
     if !known(hello.from.node) {
         return Err(Refusal::UnknownNode { at, from: hello.from });
     }
-    right_life(at, pins, hello.from)
+    right_life(at, pins, hello.from, hello.founder)
 }
 
 /// The dialler's judgement; it meant to reach `wanted`.
@@ -217,7 +226,7 @@ pub fn judge_welcome(
     if welcome.from.node != wanted {
         return Err(Refusal::OtherNode { found: welcome.from.node, wanted });
     }
-    right_life(identity.me.node, pins, welcome.from)
+    right_life(identity.me.node, pins, welcome.from, welcome.founder)
 }
 
 fn same_cluster(identity: &Identity, theirs: &str, from: Member) -> Result<(), Refusal> {
@@ -232,6 +241,9 @@ fn same_cluster(identity: &Identity, theirs: &str, from: Member) -> Result<(), R
     })
 }
 
-fn right_life(at: NodeId, pins: &mut Pins, from: Member) -> Result<Pinned, Refusal> {
+fn right_life(at: NodeId, pins: &mut Pins, from: Member, founder: bool) -> Result<Pinned, Refusal> {
+    if !founder {
+        return Ok(Pinned::Saved);
+    }
     pins.check(from).map_err(|pinned| Refusal::OtherLife { at, from, pinned })
 }

@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use quorate_protocol::{Member, Name, NodeId};
-use quorate_stage::{Chance, Class, Mailbox, Outlet, Parcel, Port};
+use quorate_stage::{Chance, Class, Mailbox, Outlet, Parcel};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinSet},
 };
 
 use crate::{
-    actor::Bounds,
+    actor::{Bounds, Ports},
     counters::{Counters, Dropped, NOBODY},
     delay::DelayLine,
     faults::{Faults, Verdict},
@@ -63,7 +63,7 @@ pub(crate) struct Hub {
     pub(crate) delays: DelayLine<Delayed>,
     pub(crate) counters: Arc<Counters>,
     mailbox: Mailbox<Message>,
-    ports: Rc<BTreeMap<Name, Arc<dyn Port>>>,
+    ports: Ports,
     save_pins: Outlet<Vec<Member>>,
     chance: RefCell<Chance>,
     guests: RefCell<Guests>,
@@ -80,7 +80,7 @@ impl Hub {
         identity: Identity,
         bounds: Bounds,
         queues: BTreeMap<NodeId, Queue>,
-        ports: Rc<BTreeMap<Name, Arc<dyn Port>>>,
+        ports: Ports,
         save_pins: Outlet<Vec<Member>>,
         counters: Arc<Counters>,
         chance: Chance,
@@ -119,7 +119,7 @@ impl Hub {
 
     /// Takes a parcel of this node.
     pub(crate) fn post(&self, parcel: Parcel) {
-        let (from, to) = (parcel.from.node, parcel.to.node);
+        let (from, to) = (parcel.from.node.home(), parcel.to.node.home());
         let counters = self.counters.of(to);
         if from != self.me() {
             let what = format!("{} is no actor of this node and cannot send from it", parcel.from);
@@ -140,7 +140,7 @@ impl Hub {
     }
 
     fn post_faulty(&self, queue: &Queue, parcel: Parcel, verdict: Verdict) {
-        let counters = self.counters.of(parcel.to.node);
+        let counters = self.counters.of(parcel.to.node.home());
         if let Verdict::Lost(loss) = verdict {
             return counters.drop_one(loss.into());
         }
@@ -165,12 +165,12 @@ impl Hub {
     pub(crate) fn release(&self, delayed: Delayed) {
         match delayed {
             Delayed::Out(parcel) => {
-                if let Some(queue) = self.queues.get(&parcel.to.node) {
+                if let Some(queue) = self.queues.get(&parcel.to.node.home()) {
                     queue.push(parcel);
                 }
             }
             Delayed::In { from, to, body } => {
-                self.deliver(from.node, from, to, &body);
+                self.deliver(from.node.home(), from, to, &body);
             }
         }
     }

@@ -29,7 +29,6 @@
 //! - Delivery is not promised, and nothing is sent again: that is the protocols' business.
 //! - Nothing is encrypted, and a pin proves nothing about a forger: the node port belongs in a
 //!   network of its own.
-//! - A pin cannot be changed; that comes with the replacement of members.
 
 mod accept;
 mod actor;
@@ -43,7 +42,7 @@ mod link;
 mod messages;
 
 pub use actor::{
-    Bounds, ClusterHandle, Config, HANDSHAKE_TIMEOUT, LINK_BYTES_MAX, LINK_PARCELS_MAX,
+    Bounds, ClusterHandle, Config, HANDSHAKE_TIMEOUT, LINK_BYTES_MAX, LINK_PARCELS_MAX, Ports,
     STRANGERS_MAX, UNLINKED_BYTES_MAX, UNLINKED_PARCELS_MAX, spawn,
 };
 pub use counters::{Counters, Dropped, PeerCounters, PeerView};

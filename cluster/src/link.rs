@@ -262,7 +262,8 @@ async fn dial(hub: &Hub, queue: &Queue) -> Result<TcpStream, DialError> {
     let identity = &hub.identity;
     let (cluster_id, from) = (identity.cluster_id.clone(), identity.me);
     let mut out = Vec::new();
-    frame::encode_hello(&Hello { cluster_id, from, to: queue.peer }, &mut out);
+    let (founder, to) = (identity.founder, queue.peer);
+    frame::encode_hello(&Hello { cluster_id, from, founder, to }, &mut out);
     stream.write_all(&out).await?;
     let mut decoder = Decoder::new(HELLO_BYTES_MAX);
     let garbled = |what: String| Refusal::Garbled { at: identity.me.node, what };

@@ -29,7 +29,7 @@ fn member(node: u32) -> Member {
 }
 
 fn hello() -> Hello {
-    Hello { cluster_id: "alpha".into(), from: member(1), to: NodeId(2) }
+    Hello { cluster_id: "alpha".into(), from: member(1), founder: true, to: NodeId(2) }
 }
 
 fn parcel(role: Role, class: Class, body: &[u8]) -> Parcel {
@@ -63,7 +63,7 @@ fn samples() -> (Vec<u8>, Vec<String>) {
     let mut expected = vec![];
     encode_hello(&hello(), &mut bytes);
     expected.push(words(&Frame::Hello(hello())));
-    let welcome = Welcome { cluster_id: "alpha".into(), from: member(2) };
+    let welcome = Welcome { cluster_id: "alpha".into(), from: member(2), founder: true };
     encode_welcome(&welcome, &mut bytes);
     expected.push(words(&Frame::Welcome(welcome)));
     encode_refuse("no", &mut bytes);

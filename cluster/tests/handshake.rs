@@ -13,7 +13,7 @@ fn member(node: u32, incarnation: u64) -> Member {
 }
 
 fn identity() -> Identity {
-    Identity { cluster_id: "alpha".into(), me: member(1, 0xa1) }
+    Identity { cluster_id: "alpha".into(), me: member(1, 0xa1), founder: true }
 }
 
 fn pins(known: &[Member]) -> Pins {
@@ -21,7 +21,7 @@ fn pins(known: &[Member]) -> Pins {
 }
 
 fn hello(cluster_id: &str, from: Member, to: u32) -> Hello {
-    Hello { cluster_id: cluster_id.into(), from, to: NodeId(to) }
+    Hello { cluster_id: cluster_id.into(), from, founder: true, to: NodeId(to) }
 }
 
 /// The text of the refusal of a Hello, at n1 of alpha, which knows n2@b1 and n3.
@@ -60,7 +60,7 @@ fn each_mismatch_names_both_values_and_what_to_do() {
 fn the_dialler_asks_the_same_questions() {
     let mut pins = pins(&[member(2, 0xb1)]);
     let mut refused = |cluster_id: &str, from, wanted| {
-        let welcome = Welcome { cluster_id: cluster_id.into(), from };
+        let welcome = Welcome { cluster_id: cluster_id.into(), from, founder: true };
         judge_welcome(&identity(), NodeId(wanted), &mut pins, &welcome).map_err(|r| r.to_string())
     };
     names(&refused("beta", member(2, 0xb1), 2).unwrap_err(), &["`alpha`", "`beta`"]);
@@ -97,4 +97,16 @@ fn the_first_life_met_is_pinned_and_waits_for_the_disk() {
             [(NodeId(2), Incarnation(0xb1)), (NodeId(3), Incarnation(0xc1)),]
         ))
     );
+}
+
+#[test]
+fn a_directory_that_came_later_is_let_in_beside_a_pin_and_makes_none() {
+    let mut pins = pins(&[member(2, 0xb1)]);
+    let before = pins.clone();
+    let judge = |pins: &mut Pins, hello: &Hello| judge_hello(&identity(), |_| true, pins, hello);
+    let later = Hello { founder: false, ..hello("alpha", member(2, 0xb2), 1) };
+    assert_eq!(judge(&mut pins, &later), Ok(Pinned::Saved));
+    let unknown = Hello { founder: false, ..hello("alpha", member(3, 0xc2), 1) };
+    assert_eq!(judge(&mut pins, &unknown), Ok(Pinned::Saved));
+    assert_eq!(pins, before, "a pin is for the only directory that may use the plain number");
 }

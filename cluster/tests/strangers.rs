@@ -274,7 +274,10 @@ fn a_peer_that_breaks_the_rules_is_cut_off_and_the_others_are_served() {
         let foreign = Parcel { from: actor(3), ..parcel(2, 1, "in n3's name") };
         let mut alarms = 0;
         for (breach, word) in [
-            (Breach::Parcel(foreign), "n2 sends in the name of n3/g1/learner, which is of n3"),
+            (
+                Breach::Parcel(foreign),
+                "n2 sends in the name of n3/g1/learner, which is not its own",
+            ),
             (Breach::Bytes(vec![0xff; 4]), "bytes is announced"),
             (Breach::Bytes((FRAME_BYTES_MAX as u32 + 1).to_le_bytes().into()), "67108865"),
             (Breach::Bytes(vec![1, 0, 0, 0, 77]), "no frame is of kind 77"),
@@ -296,6 +299,32 @@ fn a_peer_that_breaks_the_rules_is_cut_off_and_the_others_are_served() {
         }
         assert_eq!(a.counters(2).dropped(Dropped::ForeignSender), 1);
         assert!(a.inbox.try_recv().is_err());
+    });
+}
+
+/// H1. Under the plain number of a node only a founder's engine speaks; a later directory has another name.
+#[test]
+fn a_directory_that_came_later_speaks_only_under_a_name_that_it_was_given() {
+    on_loopback(async |logs| {
+        let (mut a, address) = lonely(|_| {});
+        let from = Member { incarnation: Incarnation(0xfeed), ..member(2) };
+        let hello = quorate_cluster::frame::Hello {
+            cluster_id: "alpha".into(),
+            from,
+            founder: false,
+            to: NodeId(1),
+        };
+        let mut wire = Wire::connect(address).await;
+        wire.hello_of(hello).await;
+        assert!(wire.next().await.unwrap().starts_with("Welcome"));
+        let named = actor(2).on(NodeId(2).in_life(1));
+        wire.parcel(Parcel { from: named, ..parcel(2, 1, "as n2.1") }).await;
+        assert_eq!(a.receive().await, (named, "as n2.1".into()));
+        wire.parcel(parcel(2, 1, "as n2")).await;
+        assert_eq!(wire.next().await, None, "it is cut off");
+        logs.wait_for("n2 sends in the name of n2/g1/learner, which is not its own").await;
+        assert!(a.inbox.try_recv().is_err());
+        serves_on(&mut a, address).await;
     });
 }
 

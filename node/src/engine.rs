@@ -1,6 +1,11 @@
 //! The engine of a group on one node: what agrees on its log.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use quorate_courier::{Config as CourierConfig, PART_BYTES};
 use quorate_learner::Timing as LearnerTiming;
@@ -8,7 +13,7 @@ use quorate_mover::{Config as MoverConfig, PIECE_BYTES};
 use quorate_persistence::JournalMessage;
 use quorate_proposer::{Limits, Timing};
 use quorate_protocol::{
-    GroupId, Member, Name, NodeId, Role as RoleName,
+    Configuration, GroupId, Member, Name, NodeId, Role as RoleName,
     log::{Event, Request},
 };
 use quorate_raft::Message as ToRaft;
@@ -28,8 +33,12 @@ pub struct GroupConfig {
     pub me: Member,
     /// Which protocol agrees on the log.
     pub engine: Kind,
-    /// The nodes of the group.
+    /// The nodes of the group when it was formed.
     pub nodes: Vec<NodeId>,
+    /// Who the members were when this node was taken in; `None` for one that was there from the first.
+    pub admitted: Option<Configuration>,
+    /// Who is told who the members are.
+    pub configured: Option<Outlet<Configuration>>,
     /// Bounds of the proposer.
     pub limits: Limits,
     /// Patience of the proposer.
@@ -91,7 +100,7 @@ impl GroupConfig {
         };
         let rsm = RsmConfig::new(checkpoints);
         let mover = MoverConfig {
-            me: me.node,
+            me: me.node.home(),
             group,
             masters: vec![],
             retry: if lossy { ms(100) } else { ms(1000) },
@@ -107,6 +116,8 @@ impl GroupConfig {
             me,
             engine,
             nodes,
+            admitted: None,
+            configured: None,
             limits: Limits::default(),
             timing,
             learner_timing,
@@ -118,8 +129,18 @@ impl GroupConfig {
         }
     }
 
+    /// The machines of the group, as far as is known when the replica begins.
+    pub(crate) fn machines(&self) -> Vec<NodeId> {
+        let admitted = self.admitted.iter().flat_map(Configuration::members);
+        let all = self.nodes.iter().copied().chain(admitted).map(NodeId::home);
+        all.collect::<BTreeSet<NodeId>>().into_iter().collect()
+    }
+
+    /// The name of an actor of this replica. Those that agree go by their life in the group, the others by
+    /// the machine.
     pub(crate) fn name(&self, role: RoleName) -> Name {
-        Name::new(self.me.node, self.group, role)
+        let node = if role.is_of_engine() { self.me.node } else { self.me.node.home() };
+        Name::new(node, self.group, role)
     }
 }
 

@@ -7,10 +7,14 @@ use quorate_courier::{Courier, CourierActor, Message as ToCourier, Wiring as Cou
 use quorate_kvserver::{KvServer, Machine, Message as ToKvServer, Served};
 use quorate_mover::{Message as ToMover, Mover, MoverActor, Wiring as MoverWiring};
 use quorate_persistence::{FilesMessage, JournalMessage};
-use quorate_protocol::{GroupId, NodeId, Role as RoleName};
+use quorate_protocol::{
+    Configuration, GroupId, NodeId, Role as RoleName,
+    log::{Event, Request},
+};
 use quorate_rsm::{Empty, Message as ToRsm, RsmActor, StateMachine, Stirred, Wiring as RsmWiring};
 use quorate_shardmaster::{Askers, Message as ToMaster, ShardMaster, ShardMasterActor};
 use quorate_stage::{Directory, Link, Mailbox, Node, Outlet, PeerOutlet, Peers, Transport, seat};
+use quorate_steward::Message as ToSteward;
 use tokio::task::AbortHandle;
 
 use crate::engine::{Engine, GroupConfig, Ports, engine};
@@ -19,6 +23,8 @@ use crate::engine::{Engine, GroupConfig, Ports, engine};
 pub struct Group<M: StateMachine> {
     /// The rsm.
     pub rsm: Mailbox<ToRsm<M>>,
+    /// Takes proposals, and changes of the members.
+    pub engine: Outlet<Request>,
     /// Tells the engine whether a node can be reached.
     pub links: Outlet<(NodeId, bool)>,
     /// Asks the engine how many bytes of log it keeps.
@@ -27,6 +33,27 @@ pub struct Group<M: StateMachine> {
     pub ports: Ports,
     /// Ends its actors.
     pub aborts: Vec<AbortHandle>,
+}
+
+/// What an engine tells: the rsm hears of machines, the steward of members.
+fn sorted<M: StateMachine>(
+    rsm: Mailbox<ToRsm<M>>,
+    configured: Option<Outlet<Configuration>>,
+) -> Outlet<Event> {
+    Outlet::from_fn(move |from, event| {
+        let event = match event {
+            Event::Configured { configuration } => {
+                if let Some(steward) = &configured {
+                    steward.send(from, configuration);
+                }
+                return;
+            }
+            Event::Role { leader } => Event::Role { leader: leader.map(NodeId::home) },
+            Event::Behind { ask, index } => Event::Behind { ask: ask.home(), index },
+            event => event,
+        };
+        rsm.send(from, ToRsm::Engine(event));
+    })
 }
 
 /// A replica of any machine on this node.
@@ -42,8 +69,10 @@ pub fn replicated<M: StateMachine>(
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
     let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
     let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
+    let events = sorted(rsm.clone(), config.configured.clone());
     let Engine { proposals, log, links, bytes, mut ports, mut aborts, .. } =
-        engine(node, config, transport, journal, rsm.outlet());
+        engine(node, config, transport, journal, events);
+    let requests = proposals.clone();
     ports.insert(courier.name(), courier.port());
     let wiring = RsmWiring {
         proposals,
@@ -59,7 +88,7 @@ pub fn replicated<M: StateMachine>(
         couriers: Peers::new(courier, transport.clone()),
         application: rsm.outlet(),
     };
-    let (me, nodes, bounds) = (config.me.node, config.nodes.clone(), config.courier);
+    let (me, nodes, bounds) = (config.me.node.home(), config.machines(), config.courier);
     aborts.push(courier_seat.take(move |stage| {
         let core = Courier::new(me, nodes.clone(), bounds, stage.chance().number());
         CourierActor::new(core, couriers.clone())
@@ -68,7 +97,7 @@ pub fn replicated<M: StateMachine>(
     aborts.push(rsm_seat.take(move |stage| {
         RsmActor::new(rsm_config.clone(), wiring.clone(), empty.clone(), stage)
     }));
-    Group { rsm, links, log_bytes: bytes, ports, aborts }
+    Group { rsm, engine: requests, links, log_bytes: bytes, ports, aborts }
 }
 
 /// The actors of a node that other groups, and other nodes, ask by group.
@@ -80,6 +109,8 @@ pub struct Directories {
     pub movers: Directory<ToMover>,
     /// The shardmasters.
     pub masters: Directory<ToMaster>,
+    /// The stewards.
+    pub stewards: Directory<ToSteward>,
 }
 
 impl Directories {
@@ -89,6 +120,7 @@ impl Directories {
             servers: Directory::new(node, RoleName::KvServer, transport.clone()),
             movers: Directory::new(node, RoleName::Mover, transport.clone()),
             masters: Directory::new(node, RoleName::ShardMaster, transport.clone()),
+            stewards: Directory::new(node, RoleName::Steward, transport.clone()),
         }
     }
 }

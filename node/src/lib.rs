@@ -4,6 +4,7 @@ pub mod config;
 mod engine;
 mod group;
 mod journal;
+mod membership;
 mod paxos;
 pub mod process;
 mod raft;

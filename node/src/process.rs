@@ -22,7 +22,7 @@ use actix_rt::{Arbiter, System};
 use quorate_clerk::{
     Administered, Clerk, Config as ClerkConfig, Layout, Message as ToClerk, Outcome, Servers,
 };
-use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent};
+use quorate_cluster::{Bounds, ClusterHandle, Config as ClusterConfig, Faults, PeerEvent, Ports};
 use quorate_dashboard::{GroupStatus, NodeStatus, Sources};
 use quorate_gateway::{
     Config as GatewayConfig, Counts, Gateway, GroupStanding, Member as ClientMember,
@@ -37,12 +37,13 @@ use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleN
 use quorate_shardmaster::{Command, Configuration, Reply};
 use quorate_stage::{Limits, Mailbox, Node, Outlet, Parcel, Transport, seat};
 use rand::{TryRngCore, rngs::OsRng};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
     config::{NodeConfig, Reads, Redirect, Sharding},
     engine::GroupConfig,
     group::{Directories, Ground as GroupsGround},
+    membership::{self, Place},
     replicas::Replicas,
 };
 
@@ -59,7 +60,7 @@ const GOODBYE: Duration = Duration::from_millis(50);
 /// The one group of a store that is not divided.
 const GROUP: GroupId = GroupId(1);
 /// The shardmaster's.
-const MASTERS: GroupId = GroupId(0);
+pub(crate) const MASTERS: GroupId = GroupId(0);
 
 /// A node that runs.
 #[derive(Clone, Debug)]
@@ -74,6 +75,9 @@ pub struct Ready {
     pub debug: SocketAddr,
     /// Whether its directory was made just now.
     pub new: bool,
+    /// The groups that have to take it in before it serves their keys: its directory was empty, and the
+    /// cluster had been formed.
+    pub awaited: Vec<u32>,
 }
 
 /// The links to other nodes, once they are there: groups are wired before.
@@ -257,7 +261,7 @@ fn cluster(
     node: &Node,
     links: &Links,
     replicas: &Replicas,
-    files: &Mailbox<FilesMessage>,
+    (files, ports): (&Mailbox<FilesMessage>, &Ports),
     (clerk, gateway, reachable): (&Mailbox<ToClerk>, &Mailbox<ToGateway>, &Reachable),
 ) -> Result<(), String> {
     let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
@@ -286,8 +290,7 @@ fn cluster(
     });
     let others = ground.config.nodes.iter();
     let peers = others.map(|peer| (NodeId(peer.node), peer.peer.clone())).collect();
-    let mut ports = replicas.ports();
-    ports.insert(clerk.name(), clerk.port());
+    ports.open([(clerk.name(), clerk.port())]);
     let handle = quorate_cluster::spawn(
         node,
         ClusterConfig {
@@ -295,9 +298,10 @@ fn cluster(
             me: ground.me,
             listen: ground.peer.try_clone().map_err(|error| error.to_string())?,
             peers,
+            founder: ground.dir.identity().founder,
             pins: ground.pins.clone(),
             save_pins,
-            ports,
+            ports: ports.clone(),
             peer_events: vec![peer_events],
             faults: Faults::none(),
             bounds: Bounds::default(),
@@ -467,9 +471,23 @@ async fn serve(
         clerk: Some(clerk.clone()),
         directories: directories.clone(),
     };
-    let (stores, master) = group_configs(&ground);
-    let threads = ground.config.group_threads;
-    let replicas = Replicas::start(&groups_ground, stores, master.as_ref(), threads)?;
+    let ports = Ports::default();
+    let (begin, begun) = unbounded_channel();
+    let gone = Outlet::from_fn(move |_, (group, why): (GroupId, String)| {
+        tracing::error!(%group, "{why}");
+        eprintln!("quorate: the node stops: {why}");
+        exit(EXIT_FATAL);
+    });
+    let from = (ground.disk.as_ref(), &*ground.dir);
+    let places = group_configs(&ground).into_iter();
+    let places = places.map(|config| Place::take(&groups_ground, from, config, &begin, &gone));
+    let places: Vec<Place> = places.collect::<Result<_, String>>()?;
+    let awaited: BTreeSet<GroupId> =
+        places.iter().filter(|place| place.is_awaited()).map(Place::group).collect();
+    let replicas = Replicas::new(ground.config.group_threads, awaited.clone());
+    let waiting = membership::begin(places, &groups_ground, &replicas, &ports)?;
+    let wait = membership::wait(waiting, begun, groups_ground, replicas.clone(), ports.clone());
+    actix_rt::spawn(wait);
 
     let newest = Newest::default();
     let clerk_config = ClerkConfig {
@@ -518,11 +536,15 @@ async fn serve(
     let reachable = Reachable::default();
     let known = reachable.clone();
     gateway_seat.take(move |_| Gateway::new(gateway_config.clone(), &known.all()));
-    cluster(&ground, &node, &links, &replicas, &files, (&clerk, &gateway, &reachable))?;
+    let doors = (&files, &ports);
+    cluster(&ground, &node, &links, &replicas, doors, (&clerk, &gateway, &reachable))?;
 
     let http = dashboard(&ground, &node, &links, owners, &replicas)?;
     let standing = replicas.ask(name);
-    let ready = |groups: Vec<GroupStatus>| groups.iter().all(|group| group.status.ready);
+    let own = |group: &GroupStatus| !awaited.contains(&GroupId(group.group));
+    let ready = |groups: Vec<GroupStatus>| {
+        groups.iter().filter(|group| own(group)).all(|group| group.status.ready)
+    };
     while !ask(|reply| standing.send(name, reply)).await.is_some_and(ready) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -535,6 +557,7 @@ async fn serve(
         peer: address_of(&ground.peer)?,
         debug: address_of(&ground.debug)?,
         new: ground.dir.is_new(),
+        awaited: awaited.iter().map(|group| group.0).collect(),
     });
     wait_for_end(stop).await?;
     gateway.send(name, ToGateway::Stop);
@@ -551,8 +574,8 @@ fn masters(config: &NodeConfig) -> Vec<NodeId> {
     nodes.copied().map(NodeId).collect()
 }
 
-/// The replicas that this node has: of groups that may serve shards, and of the shardmaster.
-fn group_configs(ground: &Ground) -> (Vec<GroupConfig>, Option<GroupConfig>) {
+/// The replicas that this node has: of the shardmaster, and of groups that may serve shards.
+fn group_configs(ground: &Ground) -> Vec<GroupConfig> {
     let config = |group: GroupId, nodes: Vec<NodeId>| {
         let (engine, checkpoints) = (ground.config.engine, ground.dir.checkpoint(group.0));
         let mut config = GroupConfig::new(engine, group, ground.me, nodes, checkpoints, false);
@@ -563,7 +586,7 @@ fn group_configs(ground: &Ground) -> (Vec<GroupConfig>, Option<GroupConfig>) {
     let masters = masters(&ground.config);
     if masters.is_empty() {
         let nodes = ground.config.nodes.iter().map(|peer| NodeId(peer.node)).collect();
-        return (vec![config(GROUP, nodes)], None);
+        return vec![config(GROUP, nodes)];
     }
     let me = ground.me.node;
     let own = groups(ground.config.sharding.as_ref()).into_iter();
@@ -573,7 +596,7 @@ fn group_configs(ground: &Ground) -> (Vec<GroupConfig>, Option<GroupConfig>) {
         config
     });
     let master = masters.contains(&me).then(|| config(MASTERS, masters.clone()));
-    (own.collect(), master)
+    master.into_iter().chain(own).collect()
 }
 
 fn dashboard(

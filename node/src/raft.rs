@@ -25,7 +25,11 @@ pub(crate) fn engine(
     let ports = Ports::from([(mailbox.name(), mailbox.port())]);
     let peer = Config {
         me: config.me.node,
-        formation: Configuration::of(config.nodes.iter().copied()),
+        // Who was taken in later hears from the leader who the members are.
+        formation: match config.admitted {
+            Some(_) => Configuration::default(),
+            None => Configuration::of(config.nodes.iter().copied()),
+        },
         limits: config.raft_limits,
         timing: config.raft_timing,
     };

@@ -59,7 +59,7 @@ use segment::{BadHeader, FRAME_BYTES, Found, HEADER_BYTES, SegmentHeader};
 pub const COMMIT_BYTES_MAX: usize = 1 << 30;
 
 /// Bytes of memory kept for the next commit; what a larger one took is given back.
-const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
+const BUFFER_BYTES_KEPT: usize = 256 * 1024;
 
 /// How many zeros are written at once when a new segment is filled.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];

@@ -4,6 +4,7 @@
 //! <dir>/lock                     held by the one process that uses the directory
 //! <dir>/identity                 cluster, node, incarnation: written once, first of all
 //! <dir>/peers                    which incarnations of the other nodes are heard
+//! <dir>/groups/g<N>/member       who this directory is in group N, if that has taken it in later
 //! <dir>/groups/g<N>/journal/     the journal of group N
 //! <dir>/groups/g<N>/checkpoint/  its checkpoints, each an atomic file named after an index:
 //!     checkpoint-<index>         complete; the newest one counts
@@ -11,7 +12,8 @@
 //! ```
 //! A directory without an identity is blank. Whether a blank node may simply begin depends on
 //! whether its cluster was formed already, which only the caller knows: a node that lost its
-//! disk has forgotten promises that it gave, and must not come back under the same incarnation.
+//! disk has forgotten promises that it gave. Its new directory is no founder's, and it is nobody
+//! until its groups take it in.
 
 use std::fmt;
 use std::io;
@@ -40,6 +42,14 @@ pub struct Identity {
     pub node: u32,
     /// Which life of the node's disk this is.
     pub incarnation: u64,
+    /// Whether the directory was made when the cluster was formed.
+    #[serde(default = "yes")]
+    pub founder: bool,
+}
+
+/// Of directories that say nothing: there were no others when they were made.
+fn yes() -> bool {
+    true
 }
 
 /// Who wants to use a directory.
@@ -51,8 +61,7 @@ pub struct Expected {
     pub node: u32,
     /// Drawn by the caller for the case that the directory is made now; not used otherwise.
     pub incarnation: u64,
-    /// Whether a blank directory may be made into this node's: true when the cluster is being
-    /// formed, or when the node comes as a new incarnation.
+    /// Whether the cluster is being formed: then a blank directory becomes a founder's.
     pub initial: bool,
 }
 
@@ -80,7 +89,6 @@ impl DataDir {
         let refused = |error| LayoutError::of(path, error);
         match disk.kind(path).map_err(refused)? {
             Some(Kind::File) => return Err(LayoutError::NotADirectory { path: path.into() }),
-            None if !expected.initial => return Err(LayoutError::Blank { path: path.into() }),
             Some(Kind::Dir) | None => disk.create_dir_all(path).map_err(refused)?,
         }
         let lock = disk.lock(path).map_err(refused)?;
@@ -122,6 +130,11 @@ impl DataDir {
     /// The directory of everything that belongs to `group`.
     pub fn group(&self, group: u32) -> PathBuf {
         self.path.join("groups").join(format!("g{group}"))
+    }
+
+    /// The atomic file that says which member of `group` the directory holds, if it is no founder's.
+    pub fn member(&self, group: u32) -> PathBuf {
+        self.group(group).join("member")
     }
 
     /// The directory of the journal of `group`.
@@ -227,14 +240,12 @@ fn create(
     if let Some(found) = names.into_iter().find(|name| !ours(name)) {
         return Err(LayoutError::NoIdentity { path: path.into(), found });
     }
-    if !expected.initial {
-        return Err(LayoutError::Blank { path: path.into() });
-    }
     let identity = Identity {
         format: IDENTITY_FORMAT,
         cluster_id: expected.cluster_id.clone(),
         node: expected.node,
         incarnation: expected.incarnation,
+        founder: expected.initial,
     };
     let bytes = rmp_serde::to_vec_named(&identity).expect("numbers and a string can be encoded");
     write_atomic(disk, file, &bytes).map_err(|error| LayoutError::of_file(path, error))?;
@@ -297,11 +308,6 @@ pub enum LayoutError {
         found: u32,
         /// This node.
         expected: u32,
-    },
-    /// The directory is empty or missing, although the cluster was formed already.
-    Blank {
-        /// The directory.
-        path: PathBuf,
     },
     /// The directory is not empty, but nothing says whose it is.
     NoIdentity {
@@ -371,14 +377,6 @@ impl fmt::Display for LayoutError {
                 f,
                 "the data directory {} belongs to node {found}, this is node {expected}: \
                  choose the directory of this node, or start as node {found}",
-                path.display()
-            ),
-            LayoutError::Blank { path } => write!(
-                f,
-                "the data directory {} is blank, but the cluster was formed already: restore the \
-                 directory if it was moved; a node that has lost it cannot come back under its \
-                 number in this version. If the cluster is being formed just now, set \
-                 `initial = true`",
                 path.display()
             ),
             LayoutError::NoIdentity { path, found } => write!(

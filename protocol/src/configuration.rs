@@ -22,8 +22,8 @@ pub struct Configuration {
     pub outgoing: BTreeSet<NodeId>,
     /// Who gets the log and has no vote.
     pub learners: BTreeSet<NodeId>,
-    /// By machine, the last life in which one was taken in since the group was formed, also of those that
-    /// have been removed since: no life is given twice.
+    /// By machine, the last life in which one was taken in since the group was formed. Whoever is removed
+    /// gets one more, which is nobody's: an earlier life is never a member again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lives: BTreeMap<NodeId, Life>,
 }
@@ -65,6 +65,11 @@ pub enum Unchanged {
     AlreadySo,
     /// It cannot be made, and why.
     Impossible(&'static str),
+}
+
+fn next_life(last: Option<&Life>) -> Result<u16, Unchanged> {
+    let next = last.map_or(0, |life| life.number).checked_add(1);
+    next.ok_or(Unchanged::Impossible("it has had too many lives"))
 }
 
 impl Configuration {
@@ -130,10 +135,7 @@ impl Configuration {
                         return Err(Unchanged::Impossible("it is a member already"));
                     }
                     (None, _) => {
-                        let last = self.lives.get(&machine).map_or(0, |life| life.number);
-                        let Some(number) = last.checked_add(1) else {
-                            return Err(Unchanged::Impossible("it has had too many lives"));
-                        };
+                        let number = next_life(self.lives.get(&machine))?;
                         let incarnation = member.incarnation;
                         next.lives.insert(machine, Life { number, incarnation });
                         machine.in_life(number)
@@ -148,6 +150,9 @@ impl Configuration {
                 if next.voters.is_empty() {
                     return Err(Unchanged::Impossible("it is the last member"));
                 }
+                // A life that nobody gets, so that what was removed can be told that it is dead.
+                let number = next_life(self.lives.get(&machine))?;
+                next.lives.insert(machine, Life { number, incarnation: Incarnation(0) });
             }
         }
         Ok(next)
@@ -215,7 +220,7 @@ mod tests {
         let back = removed.after(&Change::Add(member(3, 8))).unwrap();
         assert_eq!(
             back.member_at(NodeId(3)),
-            Some(NodeId(3).in_life(3)),
+            Some(NodeId(3).in_life(4)),
             "a new life all the same"
         );
         let fourth = back.after(&Change::Add(member(4, 1))).unwrap();

@@ -184,6 +184,13 @@ impl Cluster {
         self.running[i] = None;
     }
 
+    /// `kill -9`, and its directory is gone. From now on it is started as a node of a cluster that was formed.
+    pub fn wipe(&mut self, i: usize) {
+        self.kill(i);
+        fs::remove_dir_all(&self.configs[i].dir).unwrap();
+        self.configs[i].initial = false;
+    }
+
     pub fn log(&self, i: usize) -> String {
         fs::read_to_string(self.dir.path().join(format!("n{}.log", i + 1))).unwrap_or_default()
     }

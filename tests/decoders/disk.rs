@@ -103,7 +103,8 @@ pub(super) fn atomic_files() -> Target {
 
 /// What an identity says is damaged behind a checksum that is right: other code has written it.
 pub(super) fn identities() -> Target {
-    let identity = Identity { format: 1, cluster_id: "test".into(), node: 2, incarnation: 77 };
+    let identity =
+        Identity { format: 1, cluster_id: "test".into(), node: 2, incarnation: 77, founder: true };
     let sample = rmp_serde::to_vec_named(&identity).unwrap();
     let expected = Expected { cluster_id: "test".into(), node: 2, incarnation: 1, initial: false };
     Target::new(vec![sample], &[b"format", b"\xa6"], Bound::SERDE, move |input, _| {

@@ -89,8 +89,8 @@ pub(super) fn frames_and_handshakes() -> Target {
         class: Class::Answer,
         body: b"a message",
     };
-    let hello = Hello { cluster_id: "test".into(), from: member(), to: NodeId(1) };
-    let welcome = Welcome { cluster_id: "test".into(), from: member() };
+    let hello = Hello { cluster_id: "test".into(), from: member(), founder: true, to: NodeId(1) };
+    let welcome = Welcome { cluster_id: "test".into(), from: member(), founder: true };
     let refuse = Frame::Refuse { reason: "another cluster".into() };
     let mut samples: Vec<Vec<u8>> = [Frame::Hello(hello), Frame::Welcome(welcome), refuse, parcel]
         .iter()

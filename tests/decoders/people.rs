@@ -93,7 +93,7 @@ pub(super) fn histories() -> Target {
 }
 
 pub(super) fn names() -> Target {
-    let samples = [b"n1/g1/acceptor".to_vec(), b"n4294967295/gateway".to_vec()];
+    let samples = [b"n1/g1/acceptor".to_vec(), b"n65535.65535/gateway".to_vec()];
     Target::new(samples.into(), &[b"/", b"n", b"g0"], Bound::SMALL, |input, _| {
         let text = String::from_utf8_lossy(input);
         let Ok(name) = text.parse::<Name>() else { return false };

@@ -165,6 +165,8 @@ pub struct RsmActor<M: StateMachine> {
     pub(crate) reading: Reading,
     /// The checkpoint that is being written.
     pub(crate) saving: Option<Position>,
+    /// Bytes of the log that it takes the place of.
+    pub(crate) generation_bytes: u64,
     /// The newest that is durable here, and from where on the log is kept though it is older.
     pub(crate) checkpointed: Position,
     pub(crate) kept_from: Index,
@@ -214,6 +216,7 @@ impl<M: StateMachine> RsmActor<M> {
             position: Position::default(),
             reading: Reading::Nothing,
             saving: None,
+            generation_bytes: 0,
             checkpointed: Position::default(),
             kept_from: Index(1),
             behind: None,

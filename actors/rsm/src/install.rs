@@ -163,7 +163,8 @@ impl<M: StateMachine> RsmActor<M> {
         self.next = position.index.next();
         self.position = position.clone();
         self.checkpointed = position;
-        (self.bytes_since_checkpoint, self.garbage_bytes) = (0, 0);
+        self.generation_bytes = std::mem::take(&mut self.bytes_since_checkpoint);
+        self.garbage_bytes = 0;
         if former.0.is_none() {
             // What the engine has kept below, it may keep: others may lag.
             self.kept_from = Index(1);
@@ -323,7 +324,10 @@ impl<M: StateMachine> RsmActor<M> {
     pub(crate) fn on_saved(&mut self, id: u64, stage: &mut Stage<Self>) {
         if let Some(saved) = self.saving.take_if(|saving| saving.index == Index(id)) {
             self.taken += 1;
-            self.kept_from = self.checkpointed.index.next();
+            // A generation that came all at once may be more than what may be kept.
+            let kept = self.generation_bytes <= self.config.log_bytes_max;
+            let former = if kept { &self.checkpointed } else { &saved };
+            self.kept_from = former.index.next();
             self.checkpointed = saved;
             self.forget(stage);
         }

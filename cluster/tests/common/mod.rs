@@ -199,7 +199,8 @@ impl Plan {
                 peers: self.peers,
                 pins: self.pins,
                 save_pins: Outlet::from_fn(move |_, members| _ = ask.send(members)),
-                ports,
+                ports: ports.into_iter().collect(),
+                founder: true,
                 peer_events: vec![Outlet::from_fn(move |_, event| _ = tell.send(event))],
                 faults: self.faults,
                 bounds: self.bounds,
@@ -301,15 +302,19 @@ impl Wire {
     }
 
     pub(crate) async fn hello(&mut self, cluster_id: &str, from: Member, to: u32) {
+        let (cluster_id, to) = (cluster_id.into(), NodeId(to));
+        self.hello_of(Hello { cluster_id, from, founder: true, to }).await;
+    }
+
+    pub(crate) async fn hello_of(&mut self, hello: Hello) {
         let mut out = vec![];
-        let hello = Hello { cluster_id: cluster_id.into(), from, to: NodeId(to) };
         encode_hello(&hello, &mut out);
         self.write(&out).await;
     }
 
     pub(crate) async fn welcome(&mut self, cluster_id: &str, from: Member) {
         let mut out = vec![];
-        encode_welcome(&Welcome { cluster_id: cluster_id.into(), from }, &mut out);
+        encode_welcome(&Welcome { cluster_id: cluster_id.into(), from, founder: true }, &mut out);
         self.write(&out).await;
     }
 

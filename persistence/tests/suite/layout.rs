@@ -66,16 +66,17 @@ fn a_second_owner_is_refused_until_the_first_is_gone() {
 }
 
 #[test]
-fn a_blank_directory_is_not_taken_for_a_formed_clusters() {
-    let (sim, disk) = sim();
-    let blank = LayoutError::Blank { path: path().into() };
-    assert_eq!(DataDir::open(&disk, path(), &node("blue", 1, false)).unwrap_err(), blank);
-    assert!(!disk.exists(path()).unwrap(), "a missing directory is not made");
-    disk.create_dir_all(path()).unwrap();
-    assert_eq!(DataDir::open(&disk, path(), &node("blue", 1, false)).unwrap_err(), blank);
-    assert!(blank.to_string().contains("`initial = true`"));
-    assert!(sim.files().is_empty());
-    DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap();
+fn a_blank_directory_is_not_taken_for_a_founders() {
+    let (_, disk) = sim();
+    let later = DataDir::open(&disk, path(), &node("blue", 1, false)).unwrap();
+    assert!(later.is_new() && !later.identity().founder);
+    drop(later);
+    // What it is stands in it, whatever is said of the cluster.
+    let again = DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap();
+    assert!(!again.is_new() && !again.identity().founder);
+    let (_, disk) = sim();
+    let first = DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap();
+    assert!(first.is_new() && first.identity().founder);
 }
 
 #[test]
@@ -162,12 +163,11 @@ fn a_crash_while_the_directory_is_made_leaves_a_blank_or_a_whole_one() {
             let made = DataDir::open(&shared, path(), &node("blue", 1, true)).is_ok();
             disk.crash();
             disk.restart();
-            match DataDir::open(&shared, path(), &node("blue", 1, false)) {
-                Ok(opened) => assert_eq!(opened.identity().incarnation, 77),
-                Err(error) => assert!(!made && matches!(error, LayoutError::Blank { .. })),
-            }
-            let again = Expected { incarnation: 78, ..node("blue", 1, true) };
-            DataDir::open(&shared, path(), &again).unwrap();
+            let again = Expected { incarnation: 78, ..node("blue", 1, false) };
+            let opened = DataDir::open(&shared, path(), &again).unwrap();
+            let incarnation = if opened.identity().founder { 77 } else { 78 };
+            assert_eq!(opened.identity().incarnation, incarnation);
+            assert!(opened.identity().founder || !made, "a founder for ever");
         }
     }
 }

@@ -790,6 +790,7 @@ impl World {
                     on.barriers_answered += 1;
                 }
             }
+            Event::Configured { .. } => {}
             Event::Behind { ask, index } => {
                 if !on.fetching {
                     on.fetching = true;
