@@ -29,9 +29,9 @@ use quorate_gateway::{
     Message as ToGateway, NodeInfo, Redirect as GatewayRedirect, Standing,
 };
 use quorate_persistence::{
-    DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, encode_pins,
-    read_pins,
+    Damage, DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor,
+    JournalMessage, JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, SCRUB_PAUSE,
+    STEP_BYTES, Scrub, Writer, encode_pins, read_pins,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_shardmaster::{Command, Configuration, Reply};
@@ -247,11 +247,17 @@ fn journal(
 }
 
 fn files(ground: &Ground, node: &Node) -> Result<Mailbox<FilesMessage>, String> {
-    let (disk, node) = (ground.disk.clone(), node.clone());
+    let (disk, node, dir) = (ground.disk.clone(), node.clone(), ground.config.dir.clone());
     on_thread(move || {
         let place = seat::<FilesActor>(&node, Name::of_node(node.id(), RoleName::Files));
         let mailbox = place.mailbox();
-        place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES, SAVE_PAUSE));
+        let report = Outlet::from_fn(move |from, damage: Damage| {
+            node.fatal(from, format!("{damage}. Keep the directory for a look at it"));
+        });
+        place.take(move |_| {
+            let scrub = Scrub::new(&dir, SCRUB_PAUSE, report.clone());
+            FilesActor::new(disk.clone(), STEP_BYTES, SAVE_PAUSE).scrubbing(scrub)
+        });
         mailbox
     })
 }

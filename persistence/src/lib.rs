@@ -12,6 +12,7 @@
 //!   layout    whose directory is it, what lies where
 //!   journal   records in order, group commit, torn tails   \  both stand on D1 to D5
 //!   files     the old content or the new, streamed images  /  of `disk`, and on nothing else
+//!   scrub     reads again what nobody has read for long
 //!   disk      the only door to files: trait `Disk`
 //!   real sim  the file system of the machine; one in memory that loses, tears and fails
 //! ```
@@ -34,6 +35,7 @@ pub mod layout;
 mod messages;
 pub mod pins;
 pub mod real;
+mod scrub;
 pub mod sim;
 
 pub use actor::{Due, JournalActor, Owners, RESERVE_SEGMENTS, WAITING_BYTES_MAX};
@@ -43,9 +45,10 @@ pub use files::{
     write_atomic_with,
 };
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
-pub use keeper::{FilesActor, SAVE_PAUSE, STEP_BYTES};
+pub use keeper::{Due as FilesDue, FilesActor, SAVE_PAUSE, STEP_BYTES};
 pub use layout::{DataDir, Expected, Identity, LayoutError, Numbered};
 pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Room, Writer};
 pub use pins::{PINS_FORMAT, encode_pins, read_pins};
 pub use real::RealDisk;
+pub use scrub::{Damage, SCRUB_PAUSE, Scrub};
 pub use sim::{SimCounters, SimDisk};

@@ -34,6 +34,16 @@ impl Desk {
         step_bytes: u64,
         test: impl AsyncFnOnce(Desk) -> T,
     ) -> T {
+        let make = move |disk| FilesActor::new(disk, step_bytes, Duration::ZERO);
+        Desk::with(disk, make, test)
+    }
+
+    /// The same, with an actor that `make` makes.
+    pub(crate) fn with<T>(
+        disk: &SimDisk,
+        make: impl Fn(Arc<dyn Disk>) -> FilesActor + 'static,
+        test: impl AsyncFnOnce(Desk) -> T,
+    ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
         LocalSet::new().block_on(&runtime, async {
@@ -44,8 +54,7 @@ impl Desk {
             let place = seat::<FilesActor>(&stage, Name::of_node(NodeId(1), Role::Files));
             let files = place.mailbox();
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-            let handle =
-                place.take(move |_| FilesActor::new(disk.clone(), step_bytes, Duration::ZERO));
+            let handle = place.take(move |_| make(disk.clone()));
             let result = test(Desk { stage, files, answers: Arc::default(), fatals }).await;
             handle.abort();
             result

@@ -9,6 +9,7 @@ mod keeper;
 mod layout;
 mod real;
 mod scripts;
+mod scrub;
 mod sim;
 
 use std::path::{Path, PathBuf};
