@@ -147,7 +147,8 @@ fn read_identity(file: &[u8]) -> Result<String, String> {
     let opened = DataDir::open(&disk, Path::new(DIR), &expected);
     let dir = opened.map_err(|error: LayoutError| error.to_string())?;
     let found = dir.identity();
-    Ok(format!("{} {} {:x}", found.cluster_id, found.node, found.incarnation))
+    let (founder, life) = (found.founder, found.incarnation);
+    Ok(format!("{} {} {life:x} founder={founder}", found.cluster_id, found.node))
 }
 
 fn member(node: u32) -> Member {

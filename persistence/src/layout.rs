@@ -26,8 +26,9 @@ use crate::disk::{DirLock, Disk, DiskError, Kind, TEMP_PREFIX, remove_leftovers}
 use crate::files::{FileError, read_atomic, write_atomic};
 use crate::real::LOCK_FILE;
 
-/// The format of the identity that this version writes, and the newest that it reads.
-pub const IDENTITY_FORMAT: u32 = 1;
+/// The format of the identity that this version writes, and the newest that it reads. It reads 1 too, of
+/// which every directory was a founder's.
+pub const IDENTITY_FORMAT: u32 = 2;
 
 const IDENTITY_FILE: &str = "identity";
 
