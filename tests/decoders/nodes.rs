@@ -352,7 +352,3 @@ pub(super) fn terms() -> Target {
         RaftRecord::Installed { base: position() },
     ])
 }
-
-pub(super) fn pins() -> Target {
-    messages(vec![vec![member(), Member { node: NodeId(1), ..member() }]])
-}
