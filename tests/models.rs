@@ -17,6 +17,7 @@ use explore::{
         READ, Timer, id,
     },
     raft::{self, Planted as RaftPlanted, Raft},
+    wiped::{self, Wiped},
     world::{Engine, NOTHING_BROKEN, World},
 };
 use quorate_learner::Timer as LearnerTimer;
@@ -277,6 +278,36 @@ fn a_read_that_asks_nobody_is_found() {
     let engine = Paxos { planted: Some(Planted::ReadUnconfirmed), ..paxos(&[1, 2], 1) };
     let broken = find(world(engine, vec![put(1, 1), put(2, 1), read(1, 2)]));
     assert!(broken.contains("a read"), "{broken}");
+}
+
+/// Three acceptors, of which the third may lose its disk once, and two ballots.
+fn wiped(naive: bool) -> World<Wiped> {
+    let nodes: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    World {
+        engine: Wiped { nodes: nodes.clone(), naive },
+        nodes,
+        inputs: vec![(NodeId(1), id(1, 1)), (NodeId(2), id(2, 1))],
+        timers: 0,
+        crashes: 1,
+        copies: Some(1),
+        cut: cut(1, 2),
+        mortal: set([3]),
+        slow_disks: set([]),
+    }
+}
+
+/// Explored whole in every run of the tests: what the dead life said may arrive at any time, and whatever
+/// is said to it arrives at the new one too.
+#[test]
+fn a_lost_disk_comes_back_as_nobody_who_counts() {
+    let goals = [wiped::CHOSEN, wiped::CHOSEN_AFTER];
+    explore_whole("a lost disk", wiped(false), &goals);
+}
+
+#[test]
+fn an_acceptor_that_asks_around_what_it_has_promised_is_found() {
+    let broken = find(wiped(true));
+    assert!(broken.contains("two values"), "{broken}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use quorate_proposer::{
     Config as ProposerConfig, Message as ToProposer, Proposer, ProposerActor,
     Wiring as ProposerWiring,
 };
-use quorate_protocol::{Role as RoleName, log::Event};
+use quorate_protocol::{Configuration, Role as RoleName, log::Event};
 use quorate_stage::{Mailbox, Node, Outlet, Peers, Transport, seat};
 use tokio::task::AbortHandle;
 
@@ -97,16 +97,19 @@ fn roles(
         proposers: proposers.outlet(),
         log: log.clone(),
     };
-    let (nodes, timing, me) = (config.nodes.clone(), config.learner_timing, config.me);
+    let formation = Configuration::of(config.nodes.iter().copied());
+    // Who was taken in later learns from the log, or from a checkpoint, who ruled before.
+    let told = config.admitted.clone().unwrap_or_else(|| formation.clone());
+    let (timing, me) = (config.learner_timing, config.me);
     aborts.push(learner_seat.take(move |_| {
-        let core = Learner::new(me.node, nodes.clone(), holes, timing);
+        let core = Learner::new(me.node, told.clone(), holes, timing);
         LearnerActor::new(core, wiring.clone())
     }));
 
     let wiring = ProposerWiring { acceptors, learners, proposers, log };
     let proposer_config = ProposerConfig {
         me: config.me,
-        nodes: config.nodes.clone(),
+        formation,
         holes,
         limits: config.limits,
         timing: config.timing,

@@ -29,8 +29,9 @@ use quorate_gateway::{
     Message as ToGateway, NodeInfo, Redirect as GatewayRedirect, Standing,
 };
 use quorate_persistence::{
-    DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor, JournalMessage,
-    JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, STEP_BYTES, Writer, read_atomic,
+    Damage, DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor,
+    JournalMessage, JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, SCRUB_PAUSE,
+    STEP_BYTES, Scrub, Writer, encode_pins, read_pins,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_shardmaster::{Command, Configuration, Reply};
@@ -205,13 +206,7 @@ fn open(config: NodeConfig) -> Result<Ground, String> {
     let dir = take_directory(&disk, &config.dir, &expected)?;
     let incarnation = Incarnation(dir.identity().incarnation);
     let me = Member { node: NodeId(config.node), incarnation };
-    let pins = match read_atomic(disk.as_ref(), &dir.peers()).map_err(|e| e.to_string())? {
-        None => vec![],
-        Some(bytes) => rmp_serde::from_slice::<Vec<Member>>(&bytes).map_err(|error| {
-            let file = dir.peers();
-            format!("{} cannot be read: {error}; another version wrote it", file.display())
-        })?,
-    };
+    let pins = read_pins(disk.as_ref(), &dir.peers()).map_err(|error| error.to_string())?;
     let pins = pins.into_iter().map(|pin| (pin.node, pin.incarnation)).collect();
     let peer = bind(config.listen_peer, "listen_peer")?;
     let resp = bind(config.listen_resp, "listen_resp")?;
@@ -258,11 +253,17 @@ fn journal(
 }
 
 fn files(ground: &Ground, node: &Node) -> Result<Mailbox<FilesMessage>, String> {
-    let (disk, node) = (ground.disk.clone(), node.clone());
+    let (disk, node, dir) = (ground.disk.clone(), node.clone(), ground.config.dir.clone());
     on_thread(move || {
         let place = seat::<FilesActor>(&node, Name::of_node(node.id(), RoleName::Files));
         let mailbox = place.mailbox();
-        place.take(move |_| FilesActor::new(disk.clone(), STEP_BYTES, SAVE_PAUSE));
+        let report = Outlet::from_fn(move |from, damage: Damage| {
+            node.fatal(from, format!("{damage}. Keep the directory for a look at it"));
+        });
+        place.take(move |_| {
+            let scrub = Scrub::new(&dir, SCRUB_PAUSE, report.clone());
+            FilesActor::new(disk.clone(), STEP_BYTES, SAVE_PAUSE).scrubbing(scrub)
+        });
         mailbox
     })
 }
@@ -277,7 +278,7 @@ fn cluster(
 ) -> Result<(), String> {
     let (path, files, late) = (ground.dir.peers(), files.clone(), links.clone());
     let save_pins = Outlet::from_fn(move |from, members: Vec<Member>| {
-        let bytes = rmp_serde::to_vec(&members).expect("pins are plain data");
+        let bytes = encode_pins(members.clone());
         let late = late.clone();
         let reply = Outlet::from_fn(move |from, event| {
             if let (FileEvent::Saved { .. }, Some(cluster)) = (event, late.0.get()) {

@@ -12,6 +12,10 @@
 //!     zeros (inside the file) or is not there (beyond its end).
 //! D4. After a failed sync nothing is known about the bytes it covered; a later `Ok` does not
 //!     cover them. Whoever sees a failed sync stops using the file.
+//! D5. After a failed `sync_dir` a crash may keep the old or the new entries that it covered, and the
+//!     file system takes no further change, of names or of bytes, until it is mounted anew: so it is
+//!     with those that keep a journal of their metadata (ext4 aborts it, XFS shuts down, btrfs turns
+//!     read-only). Out of reach is one that forgets a name and goes on as if nothing had happened.
 
 use std::fmt;
 use std::io;

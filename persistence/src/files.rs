@@ -289,6 +289,11 @@ impl Cursor {
         Ok(Some(Cursor { path, offset, index: 0, total: 0, sum, end_bytes, ended: false }))
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the file reads well so far: bytes from its start, up to the end of a chunk.
     pub fn offset(&self) -> u64 {
         self.offset

@@ -150,12 +150,12 @@ struct Unsynced {
     mark: u64,
 }
 
-fn segment_name(first_sequence: u64) -> String {
+pub(crate) fn segment_name(first_sequence: u64) -> String {
     format!("{first_sequence:020}.seg")
 }
 
 /// The first sequence number that a segment's name tells; `None` for any other file.
-fn sequence_of(name: &str) -> Option<u64> {
+pub(crate) fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     let sequence = digits.parse().ok()?;
     (segment_name(sequence) == name).then_some(sequence)
@@ -249,6 +249,21 @@ fn scan(
     let live = (offset - HEADER_BYTES) as u64;
     let segment = Segment { first_sequence, len: content.len() as u64, live, mark: mark_max };
     Ok(Scanned { segment, sequence_next: sequence, end: offset as u64, torn })
+}
+
+/// Reads a segment that another one follows, which begins with block `below`.
+pub(crate) fn verify(disk: &dyn Disk, file: &Path, below: u64) -> Result<(), JournalError> {
+    let name = file.file_name().and_then(|name| name.to_str());
+    let first = name.and_then(sequence_of).unwrap_or_default();
+    let content = disk.read(file)?;
+    let scanned = scan(file, &content, first, Some(below), &mut Vec::new())?;
+    match scanned.sequence_next == below {
+        true => Ok(()),
+        false => {
+            let (file, offset) = (file.to_path_buf(), scanned.end);
+            Err(JournalError::Corrupt { file, offset, what: "blocks are missing at its end" })
+        }
+    }
 }
 
 impl Journal {

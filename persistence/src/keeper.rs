@@ -19,6 +19,7 @@ use crate::{
     disk::{Disk, DiskError},
     files::{Cursor, FileError, Sink, Stamp, stamp},
     messages::{FileEvent, FilesMessage, Reader, Writer},
+    scrub::Scrub,
 };
 
 /// Bytes of a long request that are carried out, and synced, at one go: 1 MiB. Short requests, and
@@ -72,13 +73,35 @@ pub struct FilesActor {
     step_bytes: u64,
     save_pause: Duration,
     jobs: VecDeque<Job>,
+    scrub: Option<Scrub>,
+}
+
+/// What the files' actor asks to be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// The next step of a long request.
+    Step,
+    /// The next step of the scrub.
+    Scrub,
 }
 
 impl FilesActor {
     /// The files of one node. `step_bytes` is [`STEP_BYTES`], or less where steps are looked at;
     /// `save_pause` is [`SAVE_PAUSE`], or none where time is not real.
     pub fn new(disk: Arc<dyn Disk>, step_bytes: u64, save_pause: Duration) -> Self {
-        FilesActor { disk, step_bytes, save_pause, jobs: VecDeque::new() }
+        FilesActor { disk, step_bytes, save_pause, jobs: VecDeque::new(), scrub: None }
+    }
+
+    /// The same, which also reads at leisure what nobody else reads. It says what is damaged, and does
+    /// nothing about it: whoever hears it knows whether others have the same.
+    pub fn scrubbing(self, scrub: Scrub) -> Self {
+        FilesActor { scrub: Some(scrub), ..self }
+    }
+
+    fn wake_for_scrub(&self, stage: &mut Stage<Self>) {
+        if let Some(scrub) = &self.scrub {
+            stage.set_timer(Due::Scrub, scrub.pause);
+        }
     }
 
     /// Begins a long request. If one step is all it takes, it is done when this returns.
@@ -97,18 +120,28 @@ impl FilesActor {
     }
 
     fn go_on(&self, stage: &mut Stage<Self>) {
-        if !self.jobs.is_empty() && !stage.timer_is_set(&()) {
+        if !self.jobs.is_empty() && !stage.timer_is_set(&Due::Step) {
             // Somebody waits for everything but a Save.
             let only_saves = self.jobs.iter().all(|job| matches!(job.work, Work::Save { .. }));
             let pause = if only_saves { self.save_pause } else { Duration::ZERO };
-            stage.set_timer((), self.disk.sync_delay().max(pause));
+            stage.set_timer(Due::Step, self.disk.sync_delay().max(pause));
         }
     }
 
     fn step(&self, job: Job, me: Name) -> Result<Step, FileError> {
         let Job { path, id, reply, work } = job;
         let work = match work {
-            Work::Save { sink, writer } => self.save(&path, (sink, writer), id, &reply, me)?,
+            Work::Save { sink, writer } => {
+                match self.save(&path, (sink, writer), id, &reply, me) {
+                    // The temporary file is gone with its sink, and the room that it took is free.
+                    Err(FileError::Disk(error)) if error.is_full() => {
+                        tracing::warn!(actor = %me, "a file is given up: {error}");
+                        reply.send(me, FileEvent::Failed { id, why: error.to_string() });
+                        None
+                    }
+                    saved => saved?,
+                }
+            }
             Work::Read { cursor, reader } => self.read(&path, (cursor, reader), id, &reply, me)?,
             Work::Resume { cursor } => match self.resume(&path, cursor, id, &reply, me) {
                 Ok(work) => work,
@@ -367,8 +400,11 @@ impl FilesActor {
 
 impl Role for FilesActor {
     type Message = FilesMessage;
-    /// The next step of a long request.
-    type Timer = ();
+    type Timer = Due;
+
+    fn started(&mut self, stage: &mut Stage<Self>) {
+        self.wake_for_scrub(stage);
+    }
 
     fn receive(&mut self, _: Name, message: FilesMessage, stage: &mut Stage<Self>) {
         let me = stage.name();
@@ -422,7 +458,16 @@ impl Role for FilesActor {
         or_fatal(done.map_err(|error| error.to_string()), stage);
     }
 
-    fn on_timer(&mut self, (): (), stage: &mut Stage<Self>) {
+    fn on_timer(&mut self, due: Due, stage: &mut Stage<Self>) {
+        if due == Due::Scrub {
+            if let Some(scrub) = &mut self.scrub
+                && let Some(damage) = scrub.step(self.disk.as_ref(), self.step_bytes)
+            {
+                tracing::error!(actor = %stage.name(), "{damage}");
+                scrub.report.send(stage.name(), damage);
+            }
+            return self.wake_for_scrub(stage);
+        }
         let Some(job) = self.jobs.pop_front() else { return };
         match self.step(job, stage.name()) {
             Ok(Step::More(job)) => self.jobs.push_back(job),

@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/lock                     held by the one process that uses the directory
 //! <dir>/identity                 cluster, node, incarnation: written once, first of all
-//! <dir>/peers                    where the other nodes were last
+//! <dir>/peers                    which incarnations of the other nodes are heard
 //! <dir>/groups/g<N>/member       who this directory is in group N, if that has taken it in later
 //! <dir>/groups/g<N>/journal/     the journal of group N
 //! <dir>/groups/g<N>/checkpoint/  its checkpoints, each an atomic file named after an index:
@@ -26,8 +26,9 @@ use crate::disk::{DirLock, Disk, DiskError, Kind, TEMP_PREFIX, remove_leftovers}
 use crate::files::{FileError, read_atomic, write_atomic};
 use crate::real::LOCK_FILE;
 
-/// The format of the identity that this version writes, and the newest that it reads.
-pub const IDENTITY_FORMAT: u32 = 1;
+/// The format of the identity that this version writes, and the newest that it reads. It reads 1 too, of
+/// which every directory was a founder's.
+pub const IDENTITY_FORMAT: u32 = 2;
 
 const IDENTITY_FILE: &str = "identity";
 
@@ -152,7 +153,7 @@ impl DataDir {
         self.group(group).join("checkpoint")
     }
 
-    /// The atomic file with the addresses of the other nodes.
+    /// The atomic file of the pins, see [`read_pins`](crate::read_pins).
     pub fn peers(&self) -> PathBuf {
         self.path.join("peers")
     }

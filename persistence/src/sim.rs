@@ -1,13 +1,16 @@
 //! A simulated disk: a whole file system in memory that keeps no more than a disk promises.
 //!
 //! Everything it decides (what survives a crash, how long a sync takes) is drawn from one seed,
-//! so the same calls on the same seed give the same disk. The promises are D1 to D4 of
+//! so the same calls on the same seed give the same disk. The promises are D1 to D5 of
 //! [`disk`](crate::disk); whatever they leave open, this disk makes use of:
 //!
 //! - **Unsynced writes**: at a crash each is kept, dropped, or kept in some of its sectors;
 //!   later ones may survive where earlier ones do not. The same holds for unsynced cuts.
 //! - **Unsynced names**: at a crash each creation, rename and removal is kept or dropped by
 //!   itself. A rename is never half done. Directories themselves are durable at once.
+//! - **A failed sync of a directory** leaves its names as after any crash, and no further change is
+//!   taken until the machine starts anew (D5), whichever process asks.
+//! - **Durable data** may change by itself: [`SimDisk::flip_bit`], [`SimDisk::rot`].
 //! - **A failed sync** throws away some of what it covered for good, though readers still see
 //!   it until the crash: trying again and being told `Ok` proves nothing.
 //! - **A full disk** takes what fits of a write before it refuses the rest.
@@ -19,6 +22,8 @@
 //!    '<------------- restart() ------------ down: lost what was unsynced, locks released
 //! ```
 
+mod loss;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::RangeInclusive;
@@ -29,7 +34,8 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::disk::{DirLock, Disk, DiskError, DiskFile, Kind, SECTOR_BYTES, TEMP_PREFIX};
+use crate::disk::{DirLock, Disk, DiskError, DiskFile, Kind, TEMP_PREFIX};
+use loss::{Change, NameChange};
 
 /// A simulated disk. Clones are the same disk; [`SimDisk::fork`] makes another one.
 #[derive(Clone)]
@@ -64,6 +70,9 @@ struct State {
     on_stop: Option<Arc<dyn Fn() + Send + Sync>>,
     fail_in: Option<(u64, io::ErrorKind)>,
     fail_sync_in: Option<u64>,
+    fail_dir_sync_in: Option<u64>,
+    /// Since a sync of a directory has failed (D5).
+    read_only: bool,
     bytes_max: Option<u64>,
     sync_delay: RangeInclusive<Duration>,
     inodes: BTreeMap<u64, Inode>,
@@ -71,6 +80,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     inode_next: u64,
     temp_next: u64,
+    change_next: u64,
     counters: SimCounters,
 }
 
@@ -86,92 +96,23 @@ enum Power {
 struct Inode {
     visible: Vec<u8>,
     durable: Vec<u8>,
-    unsynced: Vec<Change>,
+    /// With the number of each among all changes of the disk, which grows.
+    unsynced: Vec<(u64, Change)>,
     handles: usize,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Truncate { len: usize },
 }
 
 #[derive(Clone, Default)]
 struct Dir {
     visible: BTreeMap<String, u64>,
     durable: BTreeMap<String, u64>,
-    unsynced: Vec<NameChange>,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Create { name: String, inode: u64 },
-    Rename { from: String, to: String, inode: u64 },
-    Remove { name: String },
-}
-
-fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[offset..end].copy_from_slice(bytes);
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Change::Write { offset, bytes } => write_into(content, *offset, bytes),
-            Change::Truncate { len } => content.resize(*len, 0),
-        }
-    }
-
-    /// Applies the sectors of the change that `keep` chooses.
-    fn apply_torn(&self, content: &mut Vec<u8>, mut keep: impl FnMut() -> bool) {
-        let Change::Write { offset, bytes } = self else {
-            return if keep() {
-                self.apply(content)
-            };
-        };
-        let (mut from, end, sector) = (*offset, offset + bytes.len(), SECTOR_BYTES as usize);
-        while from < end {
-            let to = end.min((from / sector + 1) * sector);
-            if keep() {
-                write_into(content, from, &bytes[from - offset..to - offset]);
-            }
-            from = to;
-        }
-    }
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            NameChange::Create { name, inode } => {
-                names.insert(name.clone(), *inode);
-            }
-            NameChange::Rename { from, to, inode } => {
-                names.remove(from);
-                names.insert(to.clone(), *inode);
-            }
-            NameChange::Remove { name } => {
-                names.remove(name);
-            }
-        }
-    }
-
-    fn inode(&self) -> Option<u64> {
-        match self {
-            NameChange::Create { inode, .. } | NameChange::Rename { inode, .. } => Some(*inode),
-            NameChange::Remove { .. } => None,
-        }
-    }
+    /// Numbered too.
+    unsynced: Vec<(u64, NameChange)>,
 }
 
 impl Dir {
-    fn change(&mut self, change: NameChange) {
+    fn change(&mut self, number: u64, change: NameChange) {
         change.apply(&mut self.visible);
-        self.unsynced.push(change);
+        self.unsynced.push((number, change));
     }
 
     fn sync(&mut self) {
@@ -237,9 +178,36 @@ impl State {
 
     /// Applies a change to what readers see and remembers it as unsynced.
     fn change(&mut self, inode: u64, change: Change) {
+        let number = self.number();
         let inode = self.inode(inode);
         change.apply(&mut inode.visible);
-        inode.unsynced.push(change);
+        inode.unsynced.push((number, change));
+    }
+
+    /// The number of the next change.
+    fn number(&mut self) -> u64 {
+        self.change_next += 1;
+        self.change_next
+    }
+
+    /// Applies a change to the names that readers see in `dir` and remembers it as unsynced.
+    fn rename(
+        &mut self,
+        doing: &'static str,
+        dir: &Path,
+        change: NameChange,
+    ) -> Result<(), DiskError> {
+        let number = self.number();
+        self.dir(doing, dir)?.change(number, change);
+        Ok(())
+    }
+
+    /// Refuses a change where nothing can be changed any more (D5).
+    fn writable(&self, doing: &'static str, path: &Path) -> Result<(), DiskError> {
+        match self.read_only {
+            true => Err(fault(doing, path, io::ErrorKind::ReadOnlyFilesystem)),
+            false => Ok(()),
+        }
     }
 
     /// Drops every inode that no name (also one that may come back) and no handle needs.
@@ -247,35 +215,9 @@ impl State {
         let mut used = BTreeSet::new();
         for dir in self.dirs.values() {
             used.extend(dir.visible.values().chain(dir.durable.values()).copied());
-            used.extend(dir.unsynced.iter().filter_map(NameChange::inode));
+            used.extend(dir.unsynced.iter().filter_map(|(_, change)| change.inode()));
         }
         self.inodes.retain(|number, inode| inode.handles > 0 || used.contains(number));
-    }
-
-    fn lose_unsynced(&mut self) {
-        let State { rng, inodes, dirs, .. } = self;
-        // Some crashes lose everything, some nothing, most of them a bit of each.
-        let odds = [0.0, 1.0, 0.5, 0.5, 0.8, 0.2][rng.random_range(0..6)];
-        for inode in inodes.values_mut() {
-            for change in std::mem::take(&mut inode.unsynced) {
-                match rng.random_bool(0.5) {
-                    true if rng.random_bool(odds) => change.apply(&mut inode.durable),
-                    true => {}
-                    false => change.apply_torn(&mut inode.durable, || rng.random_bool(odds)),
-                }
-            }
-            inode.visible = inode.durable.clone();
-            inode.handles = 0;
-        }
-        for dir in dirs.values_mut() {
-            for change in std::mem::take(&mut dir.unsynced) {
-                if rng.random_bool(odds) {
-                    change.apply(&mut dir.durable);
-                }
-            }
-            dir.visible = dir.durable.clone();
-        }
-        self.sweep();
     }
 }
 
@@ -291,6 +233,8 @@ impl SimDisk {
             on_stop: None,
             fail_in: None,
             fail_sync_in: None,
+            fail_dir_sync_in: None,
+            read_only: false,
             bytes_max: None,
             sync_delay: Duration::ZERO..=Duration::ZERO,
             inodes: BTreeMap::new(),
@@ -298,6 +242,7 @@ impl SimDisk {
             locks: BTreeSet::new(),
             inode_next: 0,
             temp_next: 0,
+            change_next: 0,
             counters: SimCounters::default(),
         })
     }
@@ -340,10 +285,7 @@ impl SimDisk {
     pub fn crash(&self) {
         let mut state = self.state();
         state.lose_unsynced();
-        state.locks.clear();
-        state.life += 1;
-        state.power = Power::Down;
-        (state.crash_in, state.fail_in, state.fail_sync_in) = (None, None, None);
+        state.go_down();
     }
 
     /// The process dies but the machine stays up: locks are released and open files are dead,
@@ -357,7 +299,7 @@ impl SimDisk {
         if state.power == Power::Stopped {
             state.power = Power::Running;
         }
-        (state.crash_in, state.fail_in, state.fail_sync_in) = (None, None, None);
+        state.disarm();
         state.sweep();
     }
 
@@ -377,8 +319,7 @@ impl SimDisk {
 
     /// Faults that were asked for and have not struck do not strike any more.
     pub fn disarm(&self) {
-        let mut state = self.state();
-        (state.crash_in, state.fail_in, state.fail_sync_in) = (None, None, None);
+        self.state().disarm();
     }
 
     /// Calls `tell` when [`SimDisk::crash_after`] strikes, in the middle of the operation that
@@ -400,6 +341,12 @@ impl SimDisk {
     /// After `syncs` more calls of `sync_data` one fails, and some of what it covered is lost.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.state().fail_sync_in = Some(syncs);
+    }
+
+    /// After `syncs` more calls of `sync_dir` one fails. What it covered may be kept or lost in the
+    /// next crash, and until then nothing can be changed any more (D5).
+    pub fn fail_dir_sync_after(&self, syncs: u64) {
+        self.state().fail_dir_sync_in = Some(syncs);
     }
 
     /// The most bytes that all files together may hold; `None` for no limit.
@@ -471,7 +418,7 @@ impl SimDisk {
     /// Bytes of this process's memory in which all content lies, several times over: what
     /// measures memory must not take them for anybody's but the disk's.
     pub fn memory_bytes(&self) -> u64 {
-        let unsynced = |change: &Change| match change {
+        let unsynced = |(_, change): &(u64, Change)| match change {
             Change::Write { bytes, .. } => bytes.capacity(),
             Change::Truncate { .. } => 0,
         };
@@ -490,6 +437,9 @@ impl Disk for SimDisk {
             if state.find("create directory", dir).is_ok() {
                 return Err(fault("create directory", dir, io::ErrorKind::NotADirectory));
             }
+        }
+        if !state.dirs.contains_key(dir) {
+            state.writable("create directory", dir)?;
         }
         for dir in dir.ancestors() {
             state.dirs.entry(dir.to_path_buf()).or_default();
@@ -535,12 +485,13 @@ impl Disk for SimDisk {
     fn create_temp(&self, dir: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
         let mut state = self.begin("create a file in", dir)?;
         state.dir("create a file in", dir)?;
+        state.writable("create a file in", dir)?;
         let (inode, name) = (state.inode_next, format!("{TEMP_PREFIX}{:06}", state.temp_next));
         state.inode_next += 1;
         state.temp_next += 1;
         state.inodes.insert(inode, Inode { handles: 1, ..Inode::default() });
         let path = dir.join(&name);
-        state.dir("create a file in", dir)?.change(NameChange::Create { name, inode });
+        state.rename("create a file in", dir, NameChange::Create { name, inode })?;
         let life = state.life;
         Ok(Box::new(SimFile { disk: self.clone(), life, inode, path, temporary: true }))
     }
@@ -548,6 +499,7 @@ impl Disk for SimDisk {
     fn open_existing(&self, path: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
         let mut state = self.begin("open", path)?;
         let inode = state.find("open", path)?;
+        state.writable("open", path)?;
         state.inode(inode).handles += 1;
         let (life, path) = (state.life, path.to_path_buf());
         Ok(Box::new(SimFile { disk: self.clone(), life, inode, path, temporary: false }))
@@ -556,10 +508,10 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let mut state = self.begin("rename", from)?;
         let inode = state.find("rename", from)?;
+        state.writable("rename", from)?;
         match (split(from), split(to)) {
             (Some((dir, from)), Some((into, to))) if dir == into => {
-                state.dir("rename", &dir)?.change(NameChange::Rename { from, to, inode });
-                Ok(())
+                state.rename("rename", &dir, NameChange::Rename { from, to, inode })
             }
             _ => Err(fault("rename", to, io::ErrorKind::InvalidInput)),
         }
@@ -568,15 +520,24 @@ impl Disk for SimDisk {
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         let mut state = self.begin("remove", path)?;
         state.find("remove", path)?;
-        if let Some((dir, name)) = split(path) {
-            state.dir("remove", &dir)?.change(NameChange::Remove { name });
+        state.writable("remove", path)?;
+        match split(path) {
+            Some((dir, name)) => state.rename("remove", &dir, NameChange::Remove { name }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
         let mut state = self.begin("sync directory", dir)?;
         state.counters.dir_syncs += 1;
+        state.dir("sync directory", dir)?;
+        state.writable("sync directory", dir)?;
+        let fails = state.fail_dir_sync_in == Some(0);
+        state.fail_dir_sync_in = state.fail_dir_sync_in.and_then(|left| left.checked_sub(1));
+        if fails {
+            state.read_only = true;
+            return Err(fault("sync directory", dir, io::ErrorKind::Other));
+        }
         state.dir("sync directory", dir)?.sync();
         state.sweep();
         Ok(())
@@ -591,6 +552,7 @@ impl Disk for SimDisk {
     fn lock(&self, dir: &Path) -> Result<DirLock, DiskError> {
         let mut state = self.begin("lock", dir)?;
         state.dir("lock", dir)?;
+        state.writable("lock", dir)?;
         if !state.locks.insert(dir.to_path_buf()) {
             return Err(DiskError::InUse { path: dir.to_path_buf() });
         }
@@ -642,6 +604,7 @@ impl DiskFile for SimFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.begin("write")?;
         state.counters.writes += 1;
+        state.writable("write", &self.path)?;
         let offset = offset as usize;
         let len = state.inode(self.inode).visible.len();
         let growth = (offset + bytes.len()).saturating_sub(len) as u64;
@@ -660,6 +623,7 @@ impl DiskFile for SimFile {
     fn sync_data(&mut self) -> Result<(), DiskError> {
         let mut state = self.begin("sync")?;
         state.counters.syncs += 1;
+        state.writable("sync", &self.path)?;
         let fails = state.fail_sync_in == Some(0);
         state.fail_sync_in = state.fail_sync_in.and_then(|left| left.checked_sub(1));
         let State { rng, inodes, .. } = &mut *state;
@@ -668,7 +632,7 @@ impl DiskFile for SimFile {
             inode.unsynced.retain(|_| rng.random_bool(0.5));
             return Err(fault("sync", &self.path, io::ErrorKind::Other));
         }
-        for change in std::mem::take(&mut inode.unsynced) {
+        for (_, change) in std::mem::take(&mut inode.unsynced) {
             change.apply(&mut inode.durable);
         }
         Ok(())
@@ -676,6 +640,7 @@ impl DiskFile for SimFile {
 
     fn truncate(&mut self, len: u64) -> Result<(), DiskError> {
         let mut state = self.begin("truncate")?;
+        state.writable("truncate", &self.path)?;
         state.change(self.inode, Change::Truncate { len: len as usize });
         Ok(())
     }
@@ -688,11 +653,11 @@ impl DiskFile for SimFile {
     fn persist(mut self: Box<Self>, target: &Path) -> Result<Box<dyn DiskFile>, DiskError> {
         let renamed = (|| {
             let mut state = self.begin("rename")?;
+            state.writable("rename", target)?;
             match (self.temporary, split(&self.path), split(target)) {
                 (true, Some((dir, from)), Some((into, to))) if dir == into => {
                     let change = NameChange::Rename { from, to, inode: self.inode };
-                    state.dir("rename", &dir)?.change(change);
-                    Ok(())
+                    state.rename("rename", &dir, change)
                 }
                 _ => Err(fault("rename", target, io::ErrorKind::InvalidInput)),
             }
@@ -713,10 +678,11 @@ impl Drop for SimFile {
         state.inode(self.inode).handles -= 1;
         if self.temporary
             && state.power == Power::Running
+            && !state.read_only
             && let Some((dir, name)) = split(&self.path)
-            && let Ok(dir) = state.dir("remove", &dir)
         {
-            dir.change(NameChange::Remove { name });
+            // Whoever drops it cannot be told; it is a leftover then.
+            let _ = state.rename("remove", &dir, NameChange::Remove { name });
         }
     }
 }

@@ -52,4 +52,4 @@ pub use record::{Record, Recorded};
 pub use seeds::{for_each_seed, seeds};
 pub use server::SimNode;
 pub use trace::{Line, Trace};
-pub use world::{CHECKPOINTS, ENGINES, Options, World, run, takes_in};
+pub use world::{CHECKPOINTS, ENGINES, Options, World, run};

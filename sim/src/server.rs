@@ -33,7 +33,7 @@ use tokio::{sync::mpsc::unbounded_channel, task::AbortHandle};
 
 use crate::{
     layout::{GROUP, MASTERS, checkpoints, group_dir},
-    world::{World, takes_in},
+    world::World,
 };
 
 /// A running server.
@@ -223,10 +223,6 @@ impl World {
     fn take_places(&self, running: &Rc<SimNode>, ground: Ground) -> Result<(), String> {
         let node = running.stage.id();
         let configs = self.groups_on(node).into_iter().map(|group| self.config_of(node, group));
-        if !takes_in(self.options.engine) {
-            configs.for_each(|config| drop(self.replicate(running, &ground, &config)));
-            return Ok(());
-        }
         let (begin, begun) = unbounded_channel();
         let gone = self.gone(&running.stage);
         let (disk, founder) = (self.disk(node), self.is_founder(node));

@@ -34,11 +34,6 @@ use crate::{
 /// Every engine: what holds for one must hold for all.
 pub const ENGINES: [Engine; 2] = Engine::ALL;
 
-/// Whether a group of this engine takes in whoever has lost its disk.
-pub fn takes_in(engine: Engine) -> bool {
-    engine == Engine::Raft
-}
-
 /// What a world is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

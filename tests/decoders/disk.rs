@@ -10,9 +10,9 @@ use bytes::Bytes;
 use quorate_kvserver::{Command, Condition, Machine, Op, Reply, Restore, Store};
 use quorate_persistence::{
     AtomicReader, DataDir, Disk, Expected, Identity, Journal, JournalError, JournalOptions,
-    SimDisk, read_atomic, write_atomic,
+    SimDisk, encode_pins, read_atomic, read_pins, write_atomic,
 };
-use quorate_protocol::{GroupId, Name, NodeId, Role, log::Index};
+use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role, log::Index};
 use quorate_rsm::{At, Restored, StateMachine};
 use quorate_shardmaster::{Configuration, ShardId};
 use quorate_stage::Outlet;
@@ -120,6 +120,23 @@ pub(super) fn identities() -> Target {
             }
             Err(_) => false,
         }
+    })
+}
+
+/// The pins likewise, with their format and as they were before they had one.
+pub(super) fn pins() -> Target {
+    let path = Path::new("/data/peers");
+    let incarnation = Incarnation(0xfeed_f00d);
+    let members: Vec<Member> = [2, 1].map(|node| Member { node: NodeId(node), incarnation }).into();
+    let samples = vec![encode_pins(members.clone()), rmp_serde::to_vec(&members).unwrap()];
+    Target::new(samples, &[b"format", b"members"], Bound::SERDE, move |input, _| {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        write_atomic(&disk, path, input).unwrap();
+        let Ok(found) = read_pins(&disk, path) else { return false };
+        write_atomic(&disk, path, &encode_pins(found.clone())).unwrap();
+        assert_eq!(read_pins(&disk, path), Ok(found), "written again it is the same");
+        true
     })
 }
 

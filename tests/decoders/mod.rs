@@ -46,7 +46,7 @@ pub(crate) fn target(name: &str) -> Option<Target> {
         "clerks" => nodes::clerks(),
         "votes" => nodes::votes(),
         "terms" => nodes::terms(),
-        "pins" => nodes::pins(),
+        "pins" => disk::pins(),
         "journal_begins" => disk::journal(true),
         "journal_ends" => disk::journal(false),
         "atomic_files" => disk::atomic_files(),

@@ -15,7 +15,7 @@ use quorate_kvserver::{
 use quorate_learner::{Message as ToLearner, Notice};
 use quorate_proposer::{Message as ToProposer, Wish};
 use quorate_protocol::{
-    Configuration, GroupId, Incarnation, Life, Member, Name, NodeId, Role,
+    Change, Configuration, GroupId, Incarnation, Life, Member, Name, NodeId, Role,
     log::{Index, Position, Proposal, ProposalId},
 };
 use quorate_raft::{
@@ -183,6 +183,8 @@ pub(super) fn proposers() -> Target {
         ToProposer::Forward {
             wishes: vec![Wish { slot: None, proposal: proposal(1) }],
             barrier: Some(id),
+            change: Some(Change::Replace(member())),
+            appeal: Some(ballot()),
         },
         ToProposer::Redirect { ballot: ballot() },
         ToProposer::Barrier { id, ballot: ballot(), progress: progress(), from: Slot(5) },
@@ -194,7 +196,12 @@ pub(super) fn learners() -> Target {
         ToLearner::Announce { ballot: ballot(), progress: progress() },
         ToLearner::Inform { ballot: ballot(), progress: progress() },
         ToLearner::Learn { from: Slot(1), below: Slot(1000) },
-        ToLearner::Taught { from: Slot(1), entries: entries(), forgotten: Slot(0) },
+        ToLearner::Taught {
+            from: Slot(1),
+            entries: entries(),
+            forgotten: Slot(0),
+            before: Some(position()),
+        },
         ToLearner::Done { below: Slot(3) },
         ToLearner::DoneToo { heard: Slot(3), below: Slot(4) },
     ])
@@ -344,8 +351,4 @@ pub(super) fn terms() -> Target {
         RaftRecord::Appended { from: Place(8), entries: raft_entries() },
         RaftRecord::Installed { base: position() },
     ])
-}
-
-pub(super) fn pins() -> Target {
-    messages(vec![vec![member(), Member { node: NodeId(1), ..member() }]])
 }

@@ -29,6 +29,7 @@ pub(super) fn configurations() -> Target {
         clients_max: 100,
         request_deadline_ms: 1000,
         group_threads: 2,
+        lossy: true,
         redirect: Redirect::Always,
         nodes: (1..=3).map(peer).collect(),
         sharding: Some(Sharding {

@@ -21,7 +21,7 @@ use quorate_proposer::{
     Timer as ProposerTimer, Timing,
 };
 use quorate_protocol::{
-    GroupId, Incarnation, Member, Name, Never, NodeId, Role,
+    Configuration, GroupId, Incarnation, Member, Name, Never, NodeId, Role,
     log::{Event, Index, Proposal, ProposalId, Request},
 };
 use stateright::Property;
@@ -195,7 +195,7 @@ impl Paxos {
             Limits { rounds_in_flight_max: self.rounds_in_flight_max, ..Limits::default() };
         Proposer::new(Config {
             me: Member { node: me, incarnation: Incarnation(1) },
-            nodes: self.nodes.clone(),
+            formation: Configuration::of(self.nodes.iter().copied()),
             holes: Holes::Filled,
             limits,
             timing,
@@ -210,7 +210,8 @@ impl Paxos {
             done_after: ms,
             done_after_max: ms,
         };
-        Learner::new(me, self.nodes.clone(), Holes::Filled, timing)
+        let formation = Configuration::of(self.nodes.iter().copied());
+        Learner::new(me, formation, Holes::Filled, timing)
     }
 
     fn next(&self, node: NodeId) -> NodeId {

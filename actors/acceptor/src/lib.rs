@@ -32,6 +32,10 @@
 //!   not take an acceptor that has forgotten the slot, perhaps without ever having voted there,
 //!   for one that votes for its value: so the answer is Forgotten, never Accepted.
 //!
+//! # Members
+//! An acceptor answers whoever asks. Whose answers count is for the proposer to say, by who rules the slot:
+//! see [`Membership`].
+//!
 //! # Deviations
 //! - One promise covers every slot (multi-decree), as PMMC does.
 //! - An Accept of a higher ballot than promised is also a promise, as in PMMC.
@@ -41,8 +45,13 @@
 
 mod actor;
 mod core;
+mod membership;
 mod messages;
 
 pub use crate::core::{Acceptor, Outbound, Timer};
 pub use actor::{AcceptorActor, Wiring};
+pub use membership::{
+    ALPHA, Membership, NoConfiguration, configuration_of, configuration_proposal, foreseen,
+    is_former, is_own, pending_until, ruler,
+};
 pub use messages::*;

@@ -6,17 +6,20 @@ use std::{
 };
 
 use quorate_acceptor::{
-    Ballot, Entry, Message as ToAcceptor, Progress, Report, Round, Slot, Value,
+    Ballot, Entry, Membership, Message as ToAcceptor, Progress, Report, Round, Slot, Value, is_own,
 };
 use quorate_protocol::{
     Configuration, Core, Name, Never, NodeId, Out,
-    log::{Chosen, Event, Index, Position, Request},
+    log::{Chosen, Event, Index, Position, Proposal, Request},
     planted::{Bug, is_planted},
 };
 
 use quorate_stage::Outlet;
 
-use crate::messages::{Fate, Library, Message, Notice, View};
+use crate::{
+    members::Members,
+    messages::{Fate, Library, Message, Notice, View},
+};
 
 /// Entries in one answer to Learn.
 const TAUGHT_ENTRIES_MAX: usize = 512;
@@ -79,16 +82,16 @@ pub enum Outbound {
 /// The learner of one group on one node.
 #[derive(Clone, Debug)]
 pub struct Learner {
-    me: NodeId,
-    nodes: Vec<NodeId>,
-    holes: Holes,
+    pub(crate) me: NodeId,
+    pub(crate) members: Members,
+    pub(crate) holes: Holes,
     timing: Timing,
     /// Our acceptor has said what it remembers.
-    recalled: bool,
+    pub(crate) recalled: bool,
     /// What is known to be chosen and not forgotten.
-    chosen: BTreeMap<Slot, Value>,
+    pub(crate) chosen: BTreeMap<Slot, Value>,
     /// Every slot below is known to be chosen.
-    below: Slot,
+    pub(crate) below: Slot,
     /// Above every slot ever heard of.
     bound: Slot,
     /// Votes of the newest ballot that are not known to be chosen, by round.
@@ -97,7 +100,7 @@ pub struct Learner {
     ballot: Ballot,
     through: Round,
     /// The highest claim that everything below a slot is chosen, and who made it.
-    claimed: (Slot, NodeId),
+    pub(crate) claimed: (Slot, NodeId),
     fetches: u32,
     fetch_armed: bool,
     /// Who was asked for `below` and does not know it either.
@@ -105,25 +108,29 @@ pub struct Learner {
     /// Who was asked for `below` and has forgotten it: a checkpoint is needed.
     forgetful: BTreeSet<NodeId>,
     /// Next slot to hand over, once somebody has subscribed.
-    next: Option<Slot>,
+    pub(crate) next: Option<Slot>,
     /// The labs' library only: per node, first slot that it still needs.
     done: BTreeMap<NodeId, Slot>,
     /// Per other node, what it has confirmed to have heard of our own done.
     done_heard: BTreeMap<NodeId, Slot>,
     done_tries: u32,
-    forgotten: Slot,
+    pub(crate) forgotten: Slot,
 }
 
 impl Learner {
     /// A learner that knows nothing yet: it asks its acceptor first, see [`Learner::start`].
-    pub fn new(me: NodeId, nodes: Vec<NodeId>, holes: Holes, timing: Timing) -> Self {
+    ///
+    /// `told` are the members that the group was formed with or, on a node that was taken in later, which
+    /// has a life in the group, those of that moment: such a one takes nobody's rule for granted before it
+    /// has heard how the log begins, or has a checkpoint.
+    pub fn new(me: NodeId, told: Configuration, holes: Holes, timing: Timing) -> Self {
         let first = match holes {
             Holes::Filled => Slot(1),
             Holes::Left => Slot(0),
         };
         Learner {
             me,
-            nodes,
+            members: Members::new(me, told, holes),
             holes,
             timing,
             recalled: false,
@@ -184,7 +191,7 @@ impl Learner {
     }
 
     fn others(&self) -> Vec<NodeId> {
-        self.nodes.iter().copied().filter(|node| *node != self.me).collect()
+        self.members.nodes().iter().copied().filter(|node| *node != self.me).collect()
     }
 
     fn heard_of(&mut self, slot: Slot) {
@@ -216,30 +223,34 @@ impl Learner {
         while self.chosen.contains_key(&self.below) {
             self.below = self.below.next();
         }
-        let below = self.below;
-        out.send(Outbound::Proposer(self.me, Notice::Decided { slots: news, below }));
+        self.learn_members(out);
+        let (below, known) = (self.below, self.known());
+        out.send(Outbound::Proposer(self.me, Notice::Decided { slots: news, below, known }));
         self.hand_over(out);
     }
 
-    /// Where the log stands after `slot`.
-    fn position(&self, slot: Slot) -> Position {
-        let configuration = Configuration::of(self.nodes.iter().copied());
-        Position { index: Index(slot.0), place: slot.0, term: 0, configuration }
-    }
-
     fn hand_over(&mut self, out: &mut Out<Self>) {
-        let Some(mut next) = self.next else { return };
-        while next < self.below {
+        let (Some(mut next), Some(membership)) = (self.next, &self.members.membership) else {
+            return;
+        };
+        // A position says who the members are there.
+        if next.0 <= membership.base().index.0 {
+            return;
+        }
+        let below = self.below.min(membership.known());
+        while next < below {
             let mut batch = vec![];
-            while next < self.below && batch.len() < CHOSEN_ENTRIES_MAX {
+            while next < below && batch.len() < CHOSEN_ENTRIES_MAX {
                 let Some(value) = self.chosen.get(&next) else { break };
-                batch.push(Chosen { index: Index(next.0), proposal: value.clone() });
+                let for_machine = |proposal: &&Proposal| !is_own(proposal.id);
+                let proposal = value.as_ref().filter(for_machine).cloned();
+                batch.push(Chosen { index: Index(next.0), proposal });
                 next = next.next();
             }
             if batch.is_empty() {
                 break;
             }
-            let position = self.position(Slot(next.0 - 1));
+            let position = membership.at(Index(next.0 - 1));
             out.send(Outbound::Log(Event::Chosen { entries: batch, position }));
         }
         self.next = Some(next);
@@ -281,7 +292,7 @@ impl Learner {
     /// Sets the timer, unless it is set: under load there is progress all the time, and a timer
     /// that is moved with it would never run out.
     fn want_fetch(&mut self, out: &mut Out<Self>) {
-        if self.below < self.claimed.0 {
+        if self.lacks() {
             if !self.fetch_armed {
                 self.fetch_armed = true;
                 let after = self.timing.fetch_after * (1 << self.fetches.min(8));
@@ -299,7 +310,7 @@ impl Learner {
 
     fn fetch(&mut self, out: &mut Out<Self>) {
         self.fetch_armed = false;
-        if self.below >= self.claimed.0 {
+        if !self.lacks() {
             return;
         }
         // First whoever made the claim, then everybody in turn.
@@ -314,18 +325,25 @@ impl Learner {
         // again, as a distinguished learner would ask for (PMS 2.3).
         // Who has forgotten it knows more than any vote can show: as long as one answers, wait for
         // its checkpoint.
-        let quorum = self.nodes.len() / 2 + 1;
-        if (self.fetches as usize).is_multiple_of(others.len() * FORGETFUL_ROUNDS) {
+        let ignorant = |node| node == self.me || self.ignorant.contains(&node);
+        if (self.fetches as usize).is_multiple_of((others.len() * FORGETFUL_ROUNDS).max(1)) {
             self.forgetful.clear();
         }
         if self.fetches as usize > others.len()
-            && self.ignorant.len() + 1 >= quorum
+            && self.members.has_quorum(ignorant)
             && self.forgetful.is_empty()
+            && self.reach() < self.claimed.0.max(self.below)
         {
-            out.send(Outbound::Proposer(self.me, Notice::Missing { from: self.below }));
+            let from = self.reach();
+            let before = self.members().filter(|_| self.known() == from);
+            out.send(Outbound::Proposer(self.me, Notice::Missing { from, before }));
         }
         self.fetches += 1;
-        let (from, below) = (self.below, self.claimed.0);
+        let from = self.reach();
+        let below = match self.is_newcomer() {
+            true => Slot(u64::MAX),
+            false => self.claimed.0.max(self.below),
+        };
         out.send(Outbound::Learner(node, Message::Learn { from, below }));
         self.want_fetch(out);
     }
@@ -347,28 +365,41 @@ impl Learner {
         }
         // Also when there is none: then the asker knows that we do not know.
         let forgotten = self.forgotten;
-        out.send(Outbound::Learner(asker, Message::Taught { from, entries, forgotten }));
+        let base = self.members.membership.as_ref().map(Membership::base);
+        let before = base.filter(|base| from.0 <= base.index.0 + 1).cloned();
+        out.send(Outbound::Learner(asker, Message::Taught { from, entries, forgotten, before }));
     }
 
     fn on_taught(
         &mut self,
         node: NodeId,
         from: Slot,
-        (entries, forgotten): (Vec<Entry>, Slot),
+        (entries, forgotten, position): (Vec<Entry>, Slot, Option<Position>),
         out: &mut Out<Self>,
     ) {
-        let before = self.below;
+        let before = self.reach();
+        let had_begun = self.members.membership.is_some();
+        if let Some(position) = position {
+            self.on_before(position, out);
+        }
         self.decide(entries, out);
-        if self.holes == Holes::Filled && forgotten > self.below {
+        if self.holes == Holes::Filled && forgotten > self.reach() {
             // Everything below is chosen, and in a checkpoint of that node.
             self.forgetful.insert(node);
             let index = Index(forgotten.0 - 1);
             return out.send(Outbound::Log(Event::Behind { ask: node, index }));
         }
-        if self.below == before && from == before {
+        let has_begun = self.members.membership.is_some() && !had_begun;
+        if has_begun {
+            let (below, known) = (self.below, self.known());
+            let decided = Notice::Decided { slots: vec![], below, known };
+            out.send(Outbound::Proposer(self.me, decided));
+            self.hand_over(out);
+        }
+        if self.reach() == before && from == before && !has_begun {
             self.ignorant.insert(node);
         }
-        if self.below > before {
+        if self.reach() > before {
             self.fetches = 0;
             self.ignorant.clear();
             self.forgetful.clear();
@@ -384,8 +415,8 @@ impl Learner {
         let entries: Vec<Entry> = known.collect();
         if !entries.is_empty() {
             let from = entries[0].0;
-            let forgotten = self.forgotten;
-            out.send(Outbound::Learner(node, Message::Taught { from, entries, forgotten }));
+            let (forgotten, before) = (self.forgotten, None);
+            out.send(Outbound::Learner(node, Message::Taught { from, entries, forgotten, before }));
         }
     }
 
@@ -432,6 +463,7 @@ impl Learner {
                 let mark = marks.get(&self.ballot).copied().unwrap_or_default();
                 self.through = self.through.max(mark);
                 self.decide(known, out);
+                self.want_fetch(out);
                 // Also when nothing is new: the proposer waits for an answer, the rsm for us.
                 self.tell_decided(out);
                 out.send(Outbound::Proposer(self.me, Notice::Recalled));
@@ -443,8 +475,10 @@ impl Learner {
     fn tell_decided(&mut self, out: &mut Out<Self>) {
         let slots = self.chosen.range(self.below..);
         let slots = slots.map(|(slot, v)| (*slot, v.as_ref().map(|p| p.id))).collect();
-        let below = self.below;
-        out.send(Outbound::Proposer(self.me, Notice::Decided { slots, below }));
+        self.learn_members(out);
+        self.tell_members(out);
+        let (below, known) = (self.below, self.known());
+        out.send(Outbound::Proposer(self.me, Notice::Decided { slots, below, known }));
         out.send(Outbound::Proposer(self.me, Notice::Forgotten { below: self.forgotten }));
     }
 
@@ -475,7 +509,7 @@ impl Learner {
     }
 
     fn on_done_there(&mut self, node: NodeId, below: Slot, out: &mut Out<Self>) {
-        if !self.nodes.contains(&node) {
+        if !self.members.nodes().contains(&node) {
             out.alarm(format!("{node} is no member, yet speaks of what it has done"));
             return;
         }
@@ -489,7 +523,7 @@ impl Learner {
     /// Forgets what no member needs. A member that has never said so needs everything.
     fn forget(&mut self, out: &mut Out<Self>) {
         let needs = |node: &NodeId| self.done.get(node).copied().unwrap_or_default();
-        let min = self.nodes.iter().map(needs).min().unwrap_or_default();
+        let min = self.members.nodes().iter().map(needs).min().unwrap_or_default();
         self.forget_below(min, out);
     }
 
@@ -499,6 +533,9 @@ impl Learner {
         }
         self.forgotten = min;
         self.chosen = self.chosen.split_off(&min);
+        if let Some(membership) = &mut self.members.membership {
+            membership.forget(min);
+        }
         for entries in self.voted.values_mut() {
             entries.retain(|(slot, _)| *slot >= min);
         }
@@ -525,7 +562,7 @@ impl Learner {
                 // A checkpoint may know more than our acceptor's votes show. It may also need what
                 // is not known any more: a former life of the rsm had it, without having saved it,
                 // and we have started anew in between.
-                let reached = self.below;
+                let (reached, known) = (self.below, self.known());
                 self.below = from.max(self.forgotten);
                 while self.chosen.contains_key(&self.below) {
                     self.below = self.below.next();
@@ -534,7 +571,8 @@ impl Learner {
                 if self.below < reached && self.claimed.0 < reached {
                     self.claimed = (reached, self.me);
                 }
-                if self.below > reached {
+                self.on_subscribed(from, out);
+                if (self.below, self.known()) > (reached, known) {
                     self.tell_decided(out);
                 }
                 self.want_fetch(out);
@@ -542,10 +580,11 @@ impl Learner {
             }
             // Whatever others need: they can have the state (L3). If what is known here does not
             // reach `saved`, Subscribe goes on behind it; votes in between are of use to others.
-            Request::Forget { below, .. } => {
-                let reached = self.below;
+            Request::Forget { saved, below } => {
+                let (reached, known) = (self.below, self.known());
                 self.forget_below(Slot(below.0), out);
-                if self.below > reached {
+                self.on_saved(saved, out);
+                if (self.below, self.known()) > (reached, known) {
                     self.tell_decided(out);
                 }
             }
@@ -576,8 +615,8 @@ impl Core for Learner {
             Message::Decided { entries } => self.decide(entries, out),
             Message::Learn { from: first, below } => self.on_learn(from.node, first, below, out),
             Message::Teach { node, slots } => self.teach(node, slots, out),
-            Message::Taught { from: first, entries, forgotten } => {
-                self.on_taught(from.node, first, (entries, forgotten), out);
+            Message::Taught { from: first, entries, forgotten, before } => {
+                self.on_taught(from.node, first, (entries, forgotten, before), out);
             }
             Message::Done { below } => {
                 self.on_done_there(from.node, below, out);
@@ -622,6 +661,12 @@ impl Core for Learner {
         assert!(self.next.is_none_or(|next| next <= self.below), "L4: handed over too much");
         if self.holes == Holes::Filled {
             assert!(self.below.0 >= 1, "L5: a log begins at 1");
+            assert!(
+                self.known() <= self.below,
+                "L6: the members are known below {}, and what is chosen below {}",
+                self.known(),
+                self.below
+            );
         }
     }
 }

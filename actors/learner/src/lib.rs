@@ -25,6 +25,8 @@
 //!     member has done with, and nothing is forgotten before.
 //! L4. The rsm gets slots in order, without gaps.
 //! L5. A log begins at slot 1.
+//! L6. Who the members are is known from what is chosen, in order, or from a durable state, and never
+//!     beyond what is known to be chosen.
 //!
 //! # Deviations
 //! - Acceptors report to their own learner only, and the proposer says what is chosen by round
@@ -41,6 +43,7 @@
 
 mod actor;
 mod core;
+mod members;
 mod messages;
 
 pub use crate::core::{Holes, Learner, Outbound, Timer, Timing};

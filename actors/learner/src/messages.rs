@@ -5,7 +5,7 @@ use std::fmt;
 use quorate_acceptor::{Ballot, Entry, Progress, Report, Slot, show_slots};
 use quorate_protocol::{
     NodeId,
-    log::{ProposalId, Request},
+    log::{Position, ProposalId, Request},
 };
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,10 @@ pub enum Message {
         entries: Vec<Entry>,
         /// Everything below is chosen and forgotten there: whoever needs it needs a checkpoint.
         forgotten: Slot,
+        /// Where knowledge of who the members are begins there, if the question was about slots that do
+        /// not lie above: whoever has what is below, but not its values, goes on from here.
+        #[serde(default)]
+        before: Option<Position>,
     },
     /// From another learner (the labs' library only): its node needs nothing below this slot any
     /// more.
@@ -166,7 +170,13 @@ pub enum Notice {
         slots: Vec<(Slot, Option<ProposalId>)>,
         /// Every slot below is known here.
         below: Slot,
+        /// Every slot below is taken account of in who the members are: see [`Notice::Members`].
+        known: Slot,
     },
+    /// To the proposer of this node: where the log stands as far as the members are known, whenever that
+    /// changes in more than its index.
+    #[serde(skip)]
+    Members(Position),
     /// To the proposer of this node: this learner has started, and knows no more than its acceptor
     /// does. A proposer that leads tells it what is chosen, which else goes to others only.
     #[serde(skip)]
@@ -177,6 +187,8 @@ pub enum Notice {
     Missing {
         /// The first such slot.
         from: Slot,
+        /// Where the log stands before it; `None` if that is not known, and in the labs' library.
+        before: Option<Position>,
     },
     /// To the proposer of this node: a ballot was seen at work.
     #[serde(skip)]
@@ -221,7 +233,7 @@ impl fmt::Display for Message {
             Message::Decided { entries } => write!(f, "Decided slots={}", Slots(entries)),
             Message::Learn { from, below } => write!(f, "Learn {from}..<{below}"),
             Message::Teach { node, slots } => write!(f, "Teach {node} {} slots", slots.len()),
-            Message::Taught { from, entries, forgotten } if from < forgotten => {
+            Message::Taught { from, entries, forgotten, .. } if from < forgotten => {
                 write!(f, "Taught slots={} forgotten={forgotten}", Slots(entries))
             }
             Message::Taught { entries, .. } => write!(f, "Taught slots={}", Slots(entries)),
@@ -244,10 +256,13 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::Known { ballot, progress } => write!(f, "Known {ballot} r{}", progress.through),
-            Notice::Decided { slots, below } => {
+            Notice::Decided { slots, below, .. } => {
                 write!(f, "Decided {} slots below={below}", slots.len())
             }
-            Notice::Missing { from } => write!(f, "Missing from={from}"),
+            Notice::Members(position) => {
+                write!(f, "Members {} @{position}", position.configuration)
+            }
+            Notice::Missing { from, .. } => write!(f, "Missing from={from}"),
             Notice::Recalled => f.write_str("Recalled"),
             Notice::Ballot(ballot) => write!(f, "Ballot {ballot}"),
             Notice::Forgotten { below } => write!(f, "Forgotten below={below}"),

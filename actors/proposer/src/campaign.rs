@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_acceptor::{Ballot, Message as ToAcceptor, Slot, Vote};
 use quorate_protocol::{
-    NodeId,
-    log::ProposalId,
+    Configuration, NodeId,
+    log::{Position, ProposalId},
     planted::{Bug, is_planted},
 };
 
@@ -17,6 +17,10 @@ pub(crate) struct Campaign {
     ballot: Ballot,
     /// Votes are wanted from this slot on.
     first: Slot,
+    /// Whose promises count: they rule `first`.
+    configuration: Configuration,
+    /// Where the log stands, as far as the members are known; the labs' library has no such place.
+    position: Option<Position>,
     /// Per acceptor, the stretches of slots that its parts of a Promise have covered.
     covered: BTreeMap<NodeId, BTreeMap<Slot, Option<Slot>>>,
     promised: BTreeSet<NodeId>,
@@ -33,10 +37,17 @@ pub(crate) struct Campaign {
 const FORWARDED_MAX: usize = 64;
 
 impl Campaign {
-    pub(crate) fn new(ballot: Ballot, first: Slot) -> Self {
+    pub(crate) fn new(
+        ballot: Ballot,
+        first: Slot,
+        configuration: Configuration,
+        position: Option<Position>,
+    ) -> Self {
         Campaign {
             ballot,
             first,
+            configuration,
+            position,
             covered: BTreeMap::new(),
             promised: BTreeSet::new(),
             votes: BTreeMap::new(),
@@ -54,6 +65,10 @@ impl Campaign {
         self.first
     }
 
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
     pub(crate) fn forgotten(&self) -> Slot {
         self.forgotten
     }
@@ -66,8 +81,8 @@ impl Campaign {
         ToAcceptor::Prepare { ballot: self.ballot, from: self.first }
     }
 
-    pub(crate) fn promised(&self) -> usize {
-        self.promised.len()
+    pub(crate) fn promised(&self) -> &BTreeSet<NodeId> {
+        &self.promised
     }
 
     pub(crate) fn promised_by(&self, node: NodeId) -> bool {
@@ -94,9 +109,9 @@ impl Campaign {
         std::mem::take(&mut self.forwarded)
     }
 
-    /// The votes that bind us.
-    pub(crate) fn into_votes(self) -> BTreeMap<Slot, Vote> {
-        self.votes
+    /// The votes that bind us, and who rules.
+    pub(crate) fn into_parts(self) -> (BTreeMap<Slot, Vote>, Configuration, Option<Position>) {
+        (self.votes, self.configuration, self.position)
     }
 
     /// Takes a part of a promise; answers whether this one made the promise complete. Parts may

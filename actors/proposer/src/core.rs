@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Round, Slot, Vote};
-use quorate_learner::{Holes, Message as ToLearner, Notice};
+use quorate_acceptor::{Answer, Ballot, Message as ToAcceptor, Round, Slot, Vote, is_own};
+use quorate_learner::{Holes, Message as ToLearner};
 use quorate_protocol::{
-    Core, Member, Name, Never, NodeId, Out,
-    log::{Event, Index, Proposal, ProposalId, Request},
+    Change, Configuration, Core, Member, Name, Never, NodeId, Out,
+    log::{Event, Index, Position, Proposal, ProposalId, Request},
     planted::{Bug, is_planted},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     campaign::Campaign,
     lead::Lead,
     messages::{Message, Wish},
+    reign::Reign,
 };
 
 /// Bytes of wishes in one Forward.
@@ -94,8 +95,9 @@ pub enum Outbound {
 pub struct Config {
     /// Who it is.
     pub me: Member,
-    /// The group's nodes.
-    pub nodes: Vec<NodeId>,
+    /// The members when the group was formed. They rule the labs' library; of a log the learner says who
+    /// does.
+    pub formation: Configuration,
     /// How slots are used.
     pub holes: Holes,
     /// Its bounds.
@@ -104,10 +106,14 @@ pub struct Config {
     pub timing: Timing,
 }
 
-impl Config {
-    pub(crate) fn quorum(&self) -> usize {
-        self.nodes.len() / 2 + usize::from(!is_planted(Bug::PaxosQuorumTooSmall))
-    }
+/// Whether those who agree are a majority of the voters; `extra` is for a planted error.
+pub(crate) fn is_majority(
+    voters: &BTreeSet<NodeId>,
+    agree: &BTreeSet<NodeId>,
+    extra: usize,
+) -> bool {
+    let needed = voters.len() / 2 + usize::from(!is_planted(Bug::PaxosQuorumTooSmall));
+    voters.intersection(agree).count() + extra >= needed
 }
 
 #[derive(Clone, Debug)]
@@ -123,37 +129,50 @@ pub(crate) enum Phase {
 /// The proposer of one group on one node.
 #[derive(Clone, Debug)]
 pub struct Proposer {
-    config: Config,
-    phase: Phase,
+    pub(crate) config: Config,
+    pub(crate) phase: Phase,
     /// The highest ballot heard of. Its proposer is the one to ask.
-    highest: Ballot,
+    pub(crate) highest: Ballot,
     /// What our own acceptor had promised when we started: no ballot of a former life is above.
-    promised_known: bool,
-    decided_known: bool,
+    pub(crate) promised_known: bool,
+    pub(crate) decided_known: bool,
     /// What is wanted here and not known to be chosen.
-    wishes: BTreeMap<ProposalId, Wish>,
+    pub(crate) wishes: BTreeMap<ProposalId, Wish>,
     /// Those that have not been forwarded or queued.
-    fresh: Vec<ProposalId>,
-    barrier: Option<ProposalId>,
+    pub(crate) fresh: Vec<ProposalId>,
+    pub(crate) barrier: Option<ProposalId>,
     /// Offers that have a place in our lead and are not known to be chosen.
-    offers: BTreeSet<ProposalId>,
+    pub(crate) offers: BTreeSet<ProposalId>,
     /// Every slot below is known to our learner, or was before it started anew.
-    below: Slot,
+    pub(crate) below: Slot,
     /// Chosen, needed here, and known to no learner: to be proposed again from here on.
-    missing: Option<Slot>,
-    forgotten: Slot,
+    pub(crate) missing: Option<Slot>,
+    /// Where the log stands before `missing`.
+    pub(crate) missing_before: Option<Position>,
+    pub(crate) forgotten: Slot,
+    /// Of a log: where it stands as far as our learner knows the members now.
+    pub(crate) heard: Option<Position>,
+    /// The same, or what it knew before it started anew, if that is further.
+    pub(crate) view: Option<Position>,
+    /// What somebody here wants to become of the members, until it is in a lead's hands.
+    pub(crate) change: Option<Change>,
+    /// The stretch of a lead is over: somebody must begin the next one, so that everybody hears of it.
+    pub(crate) hands_over: bool,
+    /// How often we have asked a voter to campaign: the next one is asked next time.
+    pub(crate) appeals: usize,
     /// The labs' library only: decided instances that are not forgotten.
-    decided: BTreeSet<Slot>,
-    down: BTreeSet<NodeId>,
+    pub(crate) decided: BTreeSet<Slot>,
+    /// Machines whose link is known to be down.
+    pub(crate) down: BTreeSet<NodeId>,
     /// How often the leader has been asked without effect.
-    attempts: u32,
+    pub(crate) attempts: u32,
     /// How many campaigns in a row were lost.
-    lost: u32,
-    retry_armed: bool,
+    pub(crate) lost: u32,
+    pub(crate) retry_armed: bool,
     /// What was open when the retry timer was set: only that has waited long enough.
-    watched: BTreeSet<ProposalId>,
-    watched_barrier: Option<ProposalId>,
-    leader_told: Option<Option<NodeId>>,
+    pub(crate) watched: BTreeSet<ProposalId>,
+    pub(crate) watched_barrier: Option<ProposalId>,
+    pub(crate) leader_told: Option<Option<NodeId>>,
 }
 
 impl Proposer {
@@ -171,7 +190,13 @@ impl Proposer {
             offers: BTreeSet::new(),
             below: Slot(0),
             missing: None,
+            missing_before: None,
             forgotten: Slot(0),
+            heard: None,
+            view: None,
+            change: None,
+            hands_over: false,
+            appeals: 0,
             decided: BTreeSet::new(),
             down: BTreeSet::new(),
             attempts: 0,
@@ -190,7 +215,7 @@ impl Proposer {
         self.arm_retry(out);
     }
 
-    fn ask_own_node(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn ask_own_node(&mut self, out: &mut Out<Self>) {
         let me = self.config.me.node;
         if !self.promised_known {
             out.send(Outbound::Acceptors(vec![me], ToAcceptor::AskPromised));
@@ -200,8 +225,9 @@ impl Proposer {
         }
     }
 
-    fn ready(&self) -> bool {
-        self.promised_known && self.decided_known
+    pub(crate) fn ready(&self) -> bool {
+        let knows_members = self.view.is_some() || self.config.holes == Holes::Left;
+        self.promised_known && self.decided_known && knows_members
     }
 
     /// Whether this proposer leads.
@@ -228,30 +254,40 @@ impl Proposer {
         self.wishes.len()
     }
 
-    /// Who is to be asked: the proposer of the highest ballot, if that is somebody else.
-    fn leader(&self) -> Option<NodeId> {
-        self.highest.proposer.map(|p| p.node).filter(|node| *node != self.config.me.node)
+    /// Who is to be asked: the proposer of the highest ballot, if that is somebody else and has part in the
+    /// group, as far as is known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let proposer = self.highest.proposer.map(|p| p.node)?;
+        (proposer != self.config.me.node && !self.has_left(proposer)).then_some(proposer)
     }
 
-    fn wants_something(&self) -> bool {
-        !self.wishes.is_empty() || self.barrier.is_some() || self.missing.is_some()
+    pub(crate) fn is_down(&self, node: NodeId) -> bool {
+        self.down.contains(&node.home())
+    }
+
+    pub(crate) fn wants_something(&self) -> bool {
+        !self.wishes.is_empty()
+            || self.barrier.is_some()
+            || self.missing.is_some()
+            || self.change.is_some()
+            || self.hands_over
     }
 
     /// Remembers what is open now, to see later whether it still is.
-    fn watch(&mut self) {
+    pub(crate) fn watch(&mut self) {
         self.retry_armed = true;
         self.watched = self.wishes.keys().copied().collect();
         self.watched_barrier = self.barrier;
     }
 
-    fn arm_retry(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn arm_retry(&mut self, out: &mut Out<Self>) {
         self.watch();
         let after = self.config.timing.retry * (1 << self.lost.min(8));
         let after = after.min(self.config.timing.backoff_max);
         out.set_timer(Timer::Retry, after, after * 2);
     }
 
-    fn tell_leader(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn tell_leader(&mut self, out: &mut Out<Self>) {
         let leader = match &self.phase {
             Phase::Leading(_) => Some(self.config.me.node),
             Phase::Following => self.leader(),
@@ -265,6 +301,9 @@ impl Proposer {
 
     fn wish(&mut self, wish: Wish, out: &mut Out<Self>) {
         let id = wish.proposal.id;
+        if self.config.holes == Holes::Filled && is_own(id) {
+            return out.alarm(format!("{id} has the name of an entry of the engine"));
+        }
         if let Some(slot) = wish.slot
             && (slot < self.forgotten || self.decided.contains(&slot))
         {
@@ -288,7 +327,7 @@ impl Proposer {
                 }
                 out.want_drained();
             }
-            Request::Reconfigure(_) => {}
+            Request::Reconfigure(change) => self.on_change(change, out),
             Request::Subscribe { .. } | Request::Forget { .. } => {
                 out.alarm("the proposer was asked what the learner does".into());
             }
@@ -299,11 +338,13 @@ impl Proposer {
     fn on_offer(&mut self, proposal: Proposal, out: &mut Out<Self>) {
         let id = proposal.id;
         let place = match &mut self.phase {
-            Phase::Leading(lead) => {
+            Phase::Leading(lead) if lead.has_no_end() => {
                 let slot = lead.enqueue_last(proposal);
                 self.offers.insert(id);
                 Some((Index(slot.0), lead.ballot().round))
             }
+            // It ends, and what has no place in it has to wait for the next one.
+            Phase::Leading(_) => None,
             Phase::Following | Phase::Campaigning(_) => {
                 // Ask who leads, as a read would: so one that is dead, or none, is noticed, and
                 // the next offer finds somebody. The answer is nobody's barrier.
@@ -316,7 +357,7 @@ impl Proposer {
     }
 
     /// We lead no longer: what was offered to this lead and is not chosen is on its own.
-    fn drop_offers(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn drop_offers(&mut self, out: &mut Out<Self>) {
         let Phase::Leading(lead) = &self.phase else { return };
         for id in std::mem::take(&mut self.offers) {
             if !lead.has_chosen(id) {
@@ -340,54 +381,80 @@ impl Proposer {
             }
             Phase::Campaigning(_) => {}
             Phase::Following => match self.leader() {
-                Some(leader) if !self.down.contains(&leader) => {
+                Some(leader) if !self.is_down(leader) => {
                     let fresh = std::mem::take(&mut self.fresh);
-                    self.forward(leader, fresh, out);
+                    self.forward(leader, fresh, None, out);
                     if !self.retry_armed {
                         self.arm_retry(out);
                     }
                 }
-                _ => self.campaign(out),
+                _ if self.may_campaign() => self.campaign(out),
+                _ if self.retry_armed => {}
+                _ => self.appeal(out),
             },
         }
     }
 
-    fn forward(&mut self, leader: NodeId, ids: Vec<ProposalId>, out: &mut Out<Self>) {
+    /// Asks another one for what we want: the leader or, with an appeal, a voter who may lead.
+    pub(crate) fn forward(
+        &mut self,
+        to: NodeId,
+        ids: Vec<ProposalId>,
+        appeal: Option<Ballot>,
+        out: &mut Out<Self>,
+    ) {
+        let mut change = self.change.take();
+        if change.is_some() {
+            // Nobody answers that, and whoever wants it says so again. The barrier, which is nobody's,
+            // shows whether there is a leader.
+            self.barrier.get_or_insert(self.probe());
+        }
         let mut barrier = self.barrier;
         let (mut wishes, mut bytes) = (vec![], 0);
         for wish in ids.iter().filter_map(|id| self.wishes.get(id)) {
             bytes += wish.proposal.command.len();
             if bytes > FORWARD_BYTES_MAX && !wishes.is_empty() {
                 let wishes = std::mem::take(&mut wishes);
-                let barrier = barrier.take();
-                out.send(Outbound::Proposer(leader, Message::Forward { wishes, barrier }));
+                let (barrier, change) = (barrier.take(), change.take());
+                let forward = Message::Forward { wishes, barrier, change, appeal };
+                out.send(Outbound::Proposer(to, forward));
                 bytes = wish.proposal.command.len();
             }
             wishes.push(wish.clone());
         }
-        if !wishes.is_empty() || barrier.is_some() {
-            out.send(Outbound::Proposer(leader, Message::Forward { wishes, barrier }));
+        if !wishes.is_empty() || barrier.is_some() || appeal.is_some() {
+            let forward = Message::Forward { wishes, barrier, change, appeal };
+            out.send(Outbound::Proposer(to, forward));
         }
     }
 
     /// Phase 1: our own acceptor first. Once it has promised, durably, this ballot can never be
     /// ours again by mistake: a restart asks that acceptor what to surpass.
-    fn campaign(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn campaign(&mut self, out: &mut Out<Self>) {
         let me = self.config.me;
         self.drop_offers(out);
+        let Some((first, configuration, position)) = self.stretch() else {
+            // Our learner has to catch up before we can know who rules.
+            return self.follow(out);
+        };
+        if !configuration.voters.contains(&me.node) {
+            self.follow(out);
+            return if self.wants_something() {
+                self.appeal(out)
+            };
+        }
         let is_ours = self.highest.proposer == Some(me);
         let step = u64::from(!(is_ours && is_planted(Bug::BallotReused)));
         let ballot = Ballot::new(self.highest.round + step, me);
         self.highest = ballot;
-        let first = self.missing.map_or(self.below, |missing| missing.min(self.below));
-        let campaign = Campaign::new(ballot, first);
+        let campaign = Campaign::new(ballot, first, configuration, position);
         out.send(Outbound::Acceptors(vec![me.node], campaign.prepare()));
         self.phase = Phase::Campaigning(campaign);
         self.arm_campaign(0, out);
         self.tell_leader(out);
     }
 
-    fn arm_campaign(&mut self, tries: u32, out: &mut Out<Self>) {
+    pub(crate) fn arm_campaign(&mut self, tries: u32, out: &mut Out<Self>) {
         let after = self.config.timing.campaign * (1 << tries.min(8));
         let after = after.min(self.config.timing.backoff_max);
         out.set_timer(Timer::Campaign, after, after * 2);
@@ -404,7 +471,8 @@ impl Proposer {
         let me = self.config.me.node;
         let Phase::Campaigning(campaign) = &mut self.phase else { return };
         let is_due = ballot == campaign.ballot() || is_planted(Bug::FormerPromiseCounted);
-        if !is_due || !self.config.nodes.contains(&from) {
+        // What anybody else promises, also a former life of a voter, is of no use to us.
+        if !is_due || !campaign.configuration().voters.contains(&from) {
             return;
         }
         // Also from a part that does not complete a promise: it is true whoever says it.
@@ -413,11 +481,13 @@ impl Proposer {
             return;
         }
         if from == me {
-            let others = self.config.nodes.iter().copied().filter(|node| *node != me).collect();
+            let voters = campaign.configuration().voters.iter().copied();
+            let others = voters.filter(|node| *node != me).collect();
             out.send(Outbound::Acceptors(others, campaign.prepare()));
         }
         // Our own promise is part of every majority of ours: see `campaign`.
-        if campaign.promised_by(me) && campaign.promised() >= self.config.quorum() {
+        let voters = &campaign.configuration().voters;
+        if campaign.promised_by(me) && is_majority(voters, campaign.promised(), 0) {
             self.lead(out);
         }
     }
@@ -442,12 +512,16 @@ impl Proposer {
         let first = known.max(self.forgotten).max(forgotten).max(campaign.first());
         self.missing = self.missing.filter(|missing| *missing >= first);
         let mut lead = Lead::new(&self.config, campaign, first, &self.down);
-        if self.config.holes == Holes::Filled && first > self.below {
+        let heard = self.heard.as_ref().map_or(Slot(0), |heard| Slot(heard.index.0 + 1));
+        if self.config.holes == Holes::Filled && first > self.below.min(heard) {
             // Our own learner must hear of it, also when there is nothing to propose.
             let (ballot, progress) = (lead.ballot(), lead.progress());
             let me = self.config.me.node;
             out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
         }
+        // What our learner has learnt since we began to campaign.
+        let heard = self.heard.as_ref().filter(|_| self.config.holes == Holes::Filled);
+        let reign = heard.map_or(Reign::GoesOn, |heard| lead.on_members(heard, &self.down));
         self.lost = 0;
         self.attempts = 0;
         out.cancel_timer(Timer::Campaign);
@@ -460,25 +534,38 @@ impl Proposer {
         if let Some(id) = self.barrier {
             lead.ask(self.config.me.node, id);
         }
-        lead.pump(&self.config, out);
+        if let Some(change) = self.change.take() {
+            lead.reconfigure(&change);
+        }
+        if reign == Reign::GoesOn {
+            lead.pump(&self.config, out);
+        }
         self.phase = Phase::Leading(Box::new(lead));
         self.tell_leader(out);
         for (from, wishes, barrier) in forwarded {
-            self.on_forward(from, wishes, barrier, out);
+            self.on_forward(from, (wishes, barrier), (None, None), out);
         }
+        if let Phase::Leading(lead) = &mut self.phase
+            && std::mem::take(&mut self.hands_over)
+        {
+            lead.show_itself();
+            out.want_drained();
+        }
+        self.go_by(reign, out);
     }
 
     /// A higher ballot is at work: ours is over. What is open is taken to its proposer.
-    fn heard_of(&mut self, ballot: Ballot, out: &mut Out<Self>) {
+    pub(crate) fn heard_of(&mut self, ballot: Ballot, out: &mut Out<Self>) {
         if ballot <= self.highest {
             return;
         }
         self.highest = ballot;
+        self.hands_over = false;
         self.step_down(out);
     }
 
     /// Follows whoever has the highest ballot heard of, or nobody if that is ours.
-    fn step_down(&mut self, out: &mut Out<Self>) {
+    pub(crate) fn step_down(&mut self, out: &mut Out<Self>) {
         if !matches!(self.phase, Phase::Following) {
             self.lost += 1;
             self.drop_offers(out);
@@ -492,6 +579,19 @@ impl Proposer {
         if self.wants_something() {
             self.arm_retry(out);
             out.want_drained();
+        }
+        self.tell_leader(out);
+    }
+
+    /// Leads and campaigns no more, though nobody is known to have a higher ballot.
+    pub(crate) fn follow(&mut self, out: &mut Out<Self>) {
+        self.phase = Phase::Following;
+        for timer in [Timer::Campaign, Timer::Linger, Timer::Resend] {
+            out.cancel_timer(timer);
+        }
+        self.fresh = self.wishes.keys().copied().collect();
+        if self.wants_something() {
+            self.arm_retry(out);
         }
         self.tell_leader(out);
     }
@@ -551,105 +651,23 @@ impl Proposer {
         out.send(Outbound::Log(Event::Barrier { id, from: Index(from.0) }));
     }
 
-    fn on_notice(&mut self, from: NodeId, notice: Notice, out: &mut Out<Self>) {
-        match notice {
-            Notice::Known { ballot, progress } => {
-                if let Phase::Leading(lead) = &mut self.phase
-                    && ballot == lead.ballot()
-                {
-                    lead.on_known(from, progress);
-                }
-            }
-            Notice::Decided { slots, below } => self.on_decided(slots, below, out),
-            Notice::Missing { from } => self.on_missing(from, out),
-            Notice::Recalled => {
-                if let Phase::Leading(lead) = &self.phase {
-                    // It had heard of each round once, from us, and has forgotten.
-                    let (ballot, progress) = (lead.ballot(), lead.progress());
-                    let me = self.config.me.node;
-                    out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
-                }
-            }
-            Notice::Ballot(ballot) => self.heard_of(ballot, out),
-            Notice::Forgotten { below } => {
-                self.forget(below);
-                let forgotten = self.forgotten;
-                if let Phase::Leading(lead) = &mut self.phase {
-                    lead.forget(forgotten);
-                }
-            }
-        }
-    }
-
-    /// What is below is not needed here any more: nothing is to be wished for there.
-    fn forget(&mut self, below: Slot) {
-        self.forgotten = self.forgotten.max(below);
-        let forgotten = self.forgotten;
-        if self.config.holes == Holes::Filled {
-            self.below = self.below.max(forgotten);
-            self.missing = self.missing.filter(|missing| *missing >= forgotten);
-        }
-        self.decided = self.decided.split_off(&forgotten);
-        self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| slot >= forgotten));
-    }
-
-    /// Phase 1 shows what was voted for in a slot that no learner knows; then it is chosen again, in
-    /// our ballot, with the same value.
-    fn on_missing(&mut self, from: Slot, out: &mut Out<Self>) {
-        if !self.ready() || from < self.forgotten {
-            return;
-        }
-        let under_way = match &self.phase {
-            Phase::Following => false,
-            Phase::Campaigning(campaign) => campaign.first() <= from,
-            // What is chosen in our own ballot already will not be chosen once more in it.
-            Phase::Leading(lead) => lead.first() <= from && lead.progress().below <= from,
-        };
-        if !under_way {
-            self.missing = Some(from);
-            self.campaign(out);
-        }
-    }
-
-    fn on_decided(
-        &mut self,
-        slots: Vec<(Slot, Option<ProposalId>)>,
-        below: Slot,
-        out: &mut Out<Self>,
-    ) {
-        self.below = self.below.max(below);
-        self.missing = self.missing.filter(|missing| *missing >= below);
-        if !self.decided_known {
-            self.decided_known = true;
-            out.want_drained();
-        }
-        let open = self.wishes.len();
-        for (slot, id) in &slots {
-            if let Some(id) = id {
-                self.offers.remove(id);
-                self.wishes.remove(id);
-            }
-            if self.config.holes == Holes::Left {
-                self.decided.insert(*slot);
-            }
-        }
-        if self.config.holes == Holes::Left {
-            let decided = &self.decided;
-            self.wishes.retain(|_, wish| wish.slot.is_none_or(|slot| !decided.contains(&slot)));
-        }
-        if self.wishes.len() < open {
-            self.attempts = 0;
-            self.lost = 0;
-        }
-    }
-
     fn on_forward(
         &mut self,
         from: NodeId,
-        wishes: Vec<Wish>,
-        barrier: Option<ProposalId>,
+        (mut wishes, barrier): (Vec<Wish>, Option<ProposalId>),
+        (change, appeal): (Option<Change>, Option<Ballot>),
         out: &mut Out<Self>,
     ) {
+        if self.config.holes == Holes::Filled && wishes.iter().any(|w| is_own(w.proposal.id)) {
+            out.alarm(format!("{from} wishes for an entry of the engine"));
+            wishes.retain(|wish| !is_own(wish.proposal.id));
+        }
+        if let (Some(over), Phase::Following) = (appeal, &self.phase)
+            && self.heeds(over)
+        {
+            self.hands_over = true;
+            self.campaign(out);
+        }
         let known: Vec<Slot> =
             wishes.iter().filter_map(|w| w.slot).filter(|s| self.decided.contains(s)).collect();
         if !known.is_empty() {
@@ -668,10 +686,16 @@ impl Proposer {
                 if let Some(id) = barrier {
                     lead.ask(from, id);
                 }
+                if let Some(change) = change {
+                    lead.reconfigure(&change);
+                }
                 lead.inform_again(out);
                 out.want_drained();
             }
-            Phase::Campaigning(campaign) => campaign.on_forward(from, wishes, barrier),
+            Phase::Campaigning(campaign) => {
+                campaign.on_forward(from, wishes, barrier);
+                self.change = change.or(self.change.take());
+            }
             // We do not campaign for the wishes of others: they can.
             Phase::Following => {
                 let ballot = self.highest;
@@ -701,92 +725,6 @@ impl Proposer {
         out.send(Outbound::Learner(me, ToLearner::Inform { ballot, progress }));
         self.answer_barrier(id, from, out);
     }
-
-    fn on_link_down(&mut self, node: NodeId, out: &mut Out<Self>) {
-        self.down.insert(node);
-        match &mut self.phase {
-            Phase::Leading(lead) => lead.on_link(node, false),
-            Phase::Campaigning(_) => {}
-            Phase::Following => {
-                if self.leader() == Some(node) {
-                    self.hurry(out);
-                }
-            }
-        }
-    }
-
-    /// Nobody leads, as far as we know: campaign soon, if there is a reason to.
-    fn hurry(&mut self, out: &mut Out<Self>) {
-        if self.wants_something() {
-            self.watch();
-            self.attempts = u32::MAX;
-            out.set_timer(Timer::Retry, Duration::ZERO, self.config.timing.hurry);
-        }
-    }
-
-    fn on_link_up(&mut self, node: NodeId, out: &mut Out<Self>) {
-        self.down.remove(&node);
-        match &mut self.phase {
-            Phase::Leading(lead) => {
-                lead.on_link(node, true);
-                lead.resend_all_to(node, out);
-                lead.arm_resend(&self.config, out);
-            }
-            Phase::Campaigning(campaign) => {
-                if campaign.promised_by(self.config.me.node) && !campaign.promised_by(node) {
-                    out.send(Outbound::Acceptors(vec![node], campaign.prepare()));
-                }
-            }
-            Phase::Following => {}
-        }
-    }
-
-    fn on_retry(&mut self, out: &mut Out<Self>) {
-        self.retry_armed = false;
-        if !self.ready() {
-            self.ask_own_node(out);
-            return self.arm_retry(out);
-        }
-        if !self.wants_something() || !matches!(self.phase, Phase::Following) {
-            return;
-        }
-        let stuck = self.missing.is_some()
-            || self.watched.iter().any(|id| self.wishes.contains_key(id))
-            || (self.barrier.is_some() && self.barrier == self.watched_barrier);
-        if !stuck {
-            return self.arm_retry(out);
-        }
-        self.attempts = self.attempts.saturating_add(1);
-        match self.leader() {
-            Some(leader) if self.attempts <= 1 && !self.down.contains(&leader) => {
-                self.fresh.clear();
-                let open = self.wishes.keys().copied().collect();
-                self.forward(leader, open, out);
-                self.arm_retry(out);
-            }
-            _ => self.campaign(out),
-        }
-    }
-
-    fn on_campaign(&mut self, out: &mut Out<Self>) {
-        let Phase::Campaigning(campaign) = &mut self.phase else { return };
-        let tries = campaign.again();
-        let me = self.config.me.node;
-        let missing: Vec<NodeId> = if campaign.promised_by(me) {
-            let nodes = self.config.nodes.iter().copied();
-            nodes.filter(|node| !campaign.promised_by(*node)).collect()
-        } else {
-            vec![me]
-        };
-        let prepare = campaign.prepare();
-        if self.wants_something() {
-            out.send(Outbound::Acceptors(missing, prepare));
-            self.arm_campaign(tries, out);
-        } else {
-            self.phase = Phase::Following;
-            self.tell_leader(out);
-        }
-    }
 }
 
 impl Core for Proposer {
@@ -802,7 +740,9 @@ impl Core for Proposer {
             Message::Notice(notice) => self.on_notice(from, notice, out),
             Message::Log(request) => self.on_log(request, out),
             Message::Start(wish) => self.wish(wish, out),
-            Message::Forward { wishes, barrier } => self.on_forward(from, wishes, barrier, out),
+            Message::Forward { wishes, barrier, change, appeal } => {
+                self.on_forward(from, (wishes, barrier), (change, appeal), out);
+            }
             Message::Redirect { ballot } => self.on_redirect(from, ballot, out),
             Message::Barrier { id, ballot, progress, from } => {
                 self.on_barrier(id, ballot, progress, from, out);

@@ -5,17 +5,19 @@ use std::{
     time::Duration,
 };
 
-use quorate_acceptor::{Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot};
+use quorate_acceptor::{
+    Ballot, Entry, Message as ToAcceptor, Progress, Round, Slot, Value, is_own,
+};
 use quorate_learner::{Holes, Message as ToLearner};
 use quorate_protocol::{
-    NodeId, Out,
+    Configuration, NodeId, Out,
     log::{Proposal, ProposalId},
     planted::{Bug, is_planted},
 };
 
 use crate::{
     campaign::Campaign,
-    core::{Config, Outbound, Proposer, Timer},
+    core::{Config, Outbound, Proposer, Timer, is_majority},
     messages::{Message, Wish},
 };
 
@@ -59,50 +61,68 @@ struct Confirm {
     from: Slot,
 }
 
-/// A ballot that a majority has promised.
+/// A ballot that a majority of one configuration has promised, for the slots that it rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Lead {
-    ballot: Ballot,
-    me: NodeId,
-    holes: Holes,
+    pub(crate) ballot: Ballot,
+    pub(crate) me: NodeId,
+    pub(crate) holes: Holes,
     /// What is below was chosen in other ballots.
-    first: Slot,
-    next_slot: Slot,
-    last_round: Round,
+    pub(crate) first: Slot,
+    /// Whose votes count.
+    pub(crate) voters: BTreeSet<NodeId>,
+    /// Of a log: every slot below is taken account of in who rules.
+    pub(crate) known: Slot,
+    /// First slot that others are known to rule.
+    pub(crate) until: Option<Slot>,
+    /// The newest configuration that is known.
+    pub(crate) newest: Configuration,
+    /// Slots from `known` on for which phase 1 or we have brought up a configuration.
+    pub(crate) unjudged: BTreeSet<Slot>,
+    /// How many configurations we have proposed.
+    pub(crate) changes: u64,
+    /// What phase 1 showed and is not lined up yet, from `lined_up` on and below `end`.
+    pub(crate) shown: BTreeMap<Slot, Value>,
+    pub(crate) lined_up: Slot,
+    pub(crate) end: Slot,
+    /// The highest slot that we have proposed something for.
+    pub(crate) last_proposed: Slot,
+    pub(crate) next_slot: Slot,
+    pub(crate) last_round: Round,
     /// Rounds that are not chosen, or not accepted by everybody.
     rounds: BTreeMap<Round, Sent>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Every round through this one is chosen.
-    through: Round,
+    pub(crate) through: Round,
     /// Every slot below is chosen. Stays 0 where slots are instances.
-    below: Slot,
+    pub(crate) below: Slot,
     /// First slot above what phase 1 brought up, and above every slot that was chosen since, also
     /// where one below is not: our learner may know that one from another ballot. Reads must wait
     /// for all below.
-    recovered: Slot,
-    queue: VecDeque<(Wish, Option<NodeId>)>,
+    pub(crate) recovered: Slot,
+    pub(crate) queue: VecDeque<(Wish, Option<NodeId>)>,
     /// Proposals in the queue or under way.
-    held: BTreeSet<ProposalId>,
+    pub(crate) held: BTreeSet<ProposalId>,
     /// The labs' library only: instances that this ballot has a value for, in the queue, under way
     /// or chosen. They stay until they are forgotten: a second value for one would break P2, and an
     /// acceptor that missed the first would vote for it.
-    held_slots: BTreeSet<Slot>,
-    recent: BTreeSet<ProposalId>,
-    recent_order: VecDeque<ProposalId>,
+    pub(crate) held_slots: BTreeSet<Slot>,
+    pub(crate) recent: BTreeSet<ProposalId>,
+    pub(crate) recent_order: VecDeque<ProposalId>,
     /// Who asked again for something that is chosen already.
-    inform_again: BTreeSet<NodeId>,
+    pub(crate) inform_again: BTreeSet<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
-    asks: Vec<(NodeId, ProposalId)>,
+    pub(crate) asks: Vec<(NodeId, ProposalId)>,
     confirms: BTreeMap<u64, Confirm>,
-    last_confirm: u64,
-    own_answers: Vec<(ProposalId, Slot)>,
-    resend_armed: bool,
+    pub(crate) last_confirm: u64,
+    pub(crate) own_answers: Vec<(ProposalId, Slot)>,
+    pub(crate) resend_armed: bool,
     /// What had been said when the resend timer was set: only that is old enough to be repeated.
-    old_round: Round,
-    old_confirm: u64,
-    old_through: Round,
+    pub(crate) old_round: Round,
+    pub(crate) old_confirm: u64,
+    pub(crate) old_through: Round,
     /// The last round that was sent.
-    sent_through: Round,
+    pub(crate) sent_through: Round,
 }
 
 impl Lead {
@@ -115,17 +135,28 @@ impl Lead {
         down: &BTreeSet<NodeId>,
     ) -> Self {
         let ballot = campaign.ballot();
-        let mut votes = campaign.into_votes();
-        let votes = votes.split_off(&first);
+        let (mut votes, configuration, position) = campaign.into_parts();
+        let shown: BTreeMap<Slot, Value> =
+            votes.split_off(&first).into_iter().map(|(slot, vote)| (slot, vote.value)).collect();
         let me = config.me.node;
-        let peers = config.nodes.iter().filter(|node| **node != me);
-        let peer = |node: &NodeId| Peer { down: down.contains(node), ..Peer::default() };
-        let end = votes.last_key_value().map_or(first, |(slot, _)| slot.next());
+        let end = shown.last_key_value().map_or(first, |(slot, _)| slot.next());
+        let own = shown.iter().filter(|(_, value)| value.as_ref().is_some_and(|p| is_own(p.id)));
         let mut lead = Lead {
             ballot,
             me,
             holes: config.holes,
             first,
+            voters: configuration.voters.clone(),
+            known: Slot(0),
+            until: None,
+            unjudged: match config.holes {
+                Holes::Filled => own.map(|(slot, _)| *slot).collect(),
+                Holes::Left => BTreeSet::new(),
+            },
+            changes: 0,
+            lined_up: first,
+            end,
+            last_proposed: Slot(0),
             next_slot: end,
             last_round: Round(0),
             rounds: BTreeMap::new(),
@@ -134,12 +165,13 @@ impl Lead {
             below: if config.holes == Holes::Filled { first } else { Slot(0) },
             recovered: end,
             queue: VecDeque::new(),
-            held: BTreeSet::new(),
-            held_slots: BTreeSet::new(),
+            held: shown.values().flatten().map(|proposal| proposal.id).collect(),
+            held_slots: shown.keys().copied().collect(),
+            shown,
             recent: BTreeSet::new(),
             recent_order: VecDeque::new(),
             inform_again: BTreeSet::new(),
-            peers: peers.map(|node| (*node, peer(node))).collect(),
+            peers: BTreeMap::new(),
             asks: vec![],
             confirms: BTreeMap::new(),
             last_confirm: 0,
@@ -149,36 +181,20 @@ impl Lead {
             old_confirm: 0,
             old_through: Round(0),
             sent_through: Round(0),
+            newest: configuration,
         };
-        lead.recover(config, first, votes.into_iter().map(|(slot, vote)| (slot, vote.value)));
+        lead.add_peers(lead.newest.members(), down);
+        if let Some(position) = &position {
+            // The campaign was for who rules after it.
+            let _ = lead.on_members(position, down);
+        }
         lead
     }
 
-    /// Lines up what phase 1 showed, in rounds of bounded size, holes filled with no-ops.
-    fn recover(&mut self, config: &Config, first: Slot, votes: impl Iterator<Item = Entry>) {
-        let mut expected = first;
-        let (mut entries, mut bytes) = (vec![], 0);
-        for (slot, value) in votes {
-            while self.holes == Holes::Filled && expected < slot {
-                entries.push((expected, None));
-                expected = expected.next();
-            }
-            expected = slot.next();
-            if let Some(proposal) = &value {
-                self.held.insert(proposal.id);
-                bytes += proposal.command.len();
-            }
-            self.held_slots.insert(slot);
-            entries.push((slot, value));
-            if bytes > config.limits.bytes_per_round_max
-                || entries.len() >= config.limits.entries_per_round_max
-            {
-                self.line_up(std::mem::take(&mut entries), BTreeSet::new());
-                bytes = 0;
-            }
-        }
-        if !entries.is_empty() {
-            self.line_up(entries, BTreeSet::new());
+    pub(crate) fn add_peers(&mut self, members: BTreeSet<NodeId>, down: &BTreeSet<NodeId>) {
+        for node in members.into_iter().filter(|node| *node != self.me) {
+            let new = || Peer { down: down.contains(&node.home()), ..Peer::default() };
+            self.peers.entry(node).or_insert_with(new);
         }
     }
 
@@ -196,6 +212,12 @@ impl Lead {
     pub(crate) fn counted(&self) -> impl Iterator<Item = (Ballot, Round, &BTreeSet<NodeId>)> {
         let kept = self.rounds.iter().rev().filter(|(_, sent)| !sent.entries.is_empty());
         kept.map(|(round, sent)| (self.ballot, *round, &sent.votes))
+    }
+
+    /// What is chosen behind a round that is not.
+    pub(crate) fn chosen_ahead(&self) -> impl Iterator<Item = Vec<Entry>> {
+        let ahead = self.rounds.range(self.through.next()..).filter(|(_, sent)| sent.chosen);
+        ahead.map(|(_, sent)| sent.entries.clone())
     }
 
     /// What is chosen.
@@ -263,8 +285,10 @@ impl Lead {
     }
 
     /// Gives a round its number, without sending it.
-    fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
+    pub(crate) fn line_up(&mut self, entries: Vec<Entry>, waiters: BTreeSet<NodeId>) -> Round {
         self.last_round = self.last_round.next();
+        let highest = entries.iter().map(|(slot, _)| *slot).max().unwrap_or_default();
+        self.last_proposed = self.last_proposed.max(highest);
         let votes = BTreeSet::new();
         let sent = Sent { entries, carried: Round(0), votes, chosen: false, waiters };
         self.rounds.insert(self.last_round, sent);
@@ -274,6 +298,7 @@ impl Lead {
 
     /// Sends what the bounds allow: recovered rounds, wishes, questions about the ballot.
     pub(crate) fn pump(&mut self, config: &Config, out: &mut Out<Proposer>) {
+        self.line_up_shown(config);
         let unsent: Vec<Round> = self.unsent().collect();
         for round in unsent {
             self.send_round(round, out);
@@ -286,7 +311,11 @@ impl Lead {
             let round = self.line_up(entries, waiters);
             self.send_round(round, out);
         }
-        if !self.asks.is_empty() && self.confirms.len() < CONFIRMS_MAX {
+        if self.lined_up >= self.end {
+            self.fill_up(config, out);
+        }
+        let answers = self.knows_members() && self.confirms.len() < CONFIRMS_MAX;
+        if !self.asks.is_empty() && answers {
             self.last_confirm += 1;
             let id = self.last_confirm;
             let asks = std::mem::take(&mut self.asks);
@@ -309,7 +338,14 @@ impl Lead {
 
     fn next_batch(&mut self, config: &Config) -> (Vec<Entry>, BTreeSet<NodeId>) {
         let (mut entries, mut waiters, mut bytes) = (vec![], BTreeSet::new(), 0);
+        if self.lined_up < self.end {
+            return (entries, waiters);
+        }
+        let limit = self.limit();
         while let Some((wish, _)) = self.queue.front() {
+            if wish.slot.unwrap_or(self.next_slot) >= limit {
+                break;
+            }
             bytes += wish.proposal.command.len();
             let full = bytes > config.limits.bytes_per_round_max
                 || entries.len() >= config.limits.entries_per_round_max;
@@ -325,7 +361,7 @@ impl Lead {
         (entries, waiters)
     }
 
-    fn send_round(&mut self, round: Round, out: &mut Out<Proposer>) {
+    pub(crate) fn send_round(&mut self, round: Round, out: &mut Out<Proposer>) {
         let (progress, members) = (self.progress(), self.members());
         self.sent_through = self.sent_through.max(round);
         let Some(sent) = self.rounds.get_mut(&round) else { return };
@@ -346,7 +382,7 @@ impl Lead {
         out: &mut Out<Proposer>,
     ) {
         let Some(sent) = self.rounds.get_mut(&round) else { return };
-        if !config.nodes.contains(&from) {
+        if from != self.me && !self.peers.contains_key(&from) {
             out.alarm(format!("{from} is no member, yet votes"));
             return;
         }
@@ -355,8 +391,8 @@ impl Lead {
             peer.known = peer.known.max(sent.carried);
             (peer.pause, peer.last_pause) = (0, 0);
         }
-        let votes = sent.votes.len() + usize::from(again && is_planted(Bug::VoteCountedTwice));
-        if !sent.chosen && votes >= config.quorum() {
+        let extra = usize::from(again && is_planted(Bug::VoteCountedTwice));
+        if !sent.chosen && is_majority(&self.voters, &sent.votes, extra) {
             sent.chosen = true;
             self.in_flight -= 1;
             let entries = sent.entries.clone();
@@ -422,8 +458,10 @@ impl Lead {
     fn inform(&mut self, waiters: BTreeSet<NodeId>, out: &mut Out<Proposer>) {
         let (ballot, progress) = (self.ballot, self.progress());
         for node in waiters {
-            if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.told < progress.through) {
-                peer.told = progress.through;
+            // Who has no part in the group hears it no other way.
+            let told = self.peers.get_mut(&node).map(|peer| &mut peer.told);
+            if told.as_ref().is_none_or(|told| **told < progress.through) {
+                told.map(|told| *told = progress.through);
                 out.send(Outbound::Learner(node, ToLearner::Inform { ballot, progress }));
             }
         }
@@ -450,7 +488,7 @@ impl Lead {
 
     /// Forgets rounds that everybody has, and the oldest beyond the bound.
     fn drop_rounds(&mut self, config: &Config) {
-        let all = config.nodes.len();
+        let all = self.peers.len() + 1;
         while let Some((round, sent)) = self.rounds.first_key_value() {
             let too_many =
                 self.holes == Holes::Filled && self.rounds.len() > config.limits.rounds_kept_max;
@@ -489,10 +527,9 @@ impl Lead {
         out: &mut Out<Proposer>,
     ) {
         let Some(confirm) = self.confirms.get_mut(&id) else { return };
-        if config.nodes.contains(&from) {
-            confirm.acks.insert(from);
-        }
-        if confirm.acks.len() < config.quorum() && !is_planted(Bug::ReadUnconfirmed) {
+        confirm.acks.insert(from);
+        let is_confirmed = is_majority(&self.voters, &confirm.acks, 0);
+        if !is_confirmed && !is_planted(Bug::ReadUnconfirmed) {
             return;
         }
         let Some(Confirm { asks, from, .. }) = self.confirms.remove(&id) else { return };
@@ -509,7 +546,7 @@ impl Lead {
     }
 
     pub(crate) fn on_link(&mut self, node: NodeId, up: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
+        for (_, peer) in self.peers.iter_mut().filter(|(peer, _)| peer.home() == node.home()) {
             peer.down = !up;
             (peer.pause, peer.last_pause) = (0, 0);
         }
@@ -580,7 +617,9 @@ impl Lead {
         self.old_round = self.last_round;
         self.old_confirm = self.last_confirm;
         self.old_through = self.through;
-        self.resend_to(node, out);
+        let home = |peer: &&NodeId| peer.home() == node.home();
+        let members: Vec<NodeId> = self.peers.keys().filter(home).copied().collect();
+        members.into_iter().for_each(|member| self.resend_to(member, out));
     }
 
     /// Repeats to one member what it has not acknowledged and what is old enough.
@@ -612,6 +651,8 @@ impl Lead {
     }
 
     pub(crate) fn invariants(&self) {
+        let beyond = self.until.filter(|until| self.last_proposed >= *until);
+        assert!(beyond.is_none(), "P7: proposed for slot {} which others rule", self.last_proposed);
         let in_flight = self.rounds.values().filter(|sent| !sent.chosen).count();
         assert_eq!(in_flight, self.in_flight, "P4: rounds under way");
         assert!(self.through <= self.last_round, "P5: chosen through a round that was never sent");

@@ -5,7 +5,7 @@ use std::fmt;
 use quorate_acceptor::{Answer, Ballot, Progress, Slot};
 use quorate_learner::Notice;
 use quorate_protocol::{
-    NodeId,
+    Change, NodeId,
     log::{Proposal, ProposalId, Request},
 };
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,19 @@ pub enum Message {
     /// From the labs' library: start(seq, value).
     #[serde(skip)]
     Start(Wish),
-    /// From a proposer that believes that this one leads.
+    /// From a proposer that believes that this one leads; or that has no vote, and that this one may lead.
     Forward {
         /// What it wants to be chosen.
         wishes: Vec<Wish>,
         /// The read barrier that it wants, if any.
         barrier: Option<ProposalId>,
+        /// What it wants to become of the members, if anything.
+        #[serde(default)]
+        change: Option<Change>,
+        /// The highest ballot that it has heard of, if whoever holds that one, or nobody, does not answer
+        /// and it may not campaign itself: do you.
+        #[serde(default)]
+        appeal: Option<Ballot>,
     },
     /// The answer to Forward when another one leads.
     Redirect {
@@ -110,13 +117,16 @@ impl fmt::Display for Message {
             Message::Log(Request::Propose(proposal)) => write!(f, "Propose {}", proposal.id),
             Message::Log(Request::Offer(proposal)) => write!(f, "Offer {}", proposal.id),
             Message::Log(Request::ReadBarrier { id }) => write!(f, "ReadBarrier {id}"),
+            Message::Log(Request::Reconfigure(change)) => write!(f, "Reconfigure {change}"),
             Message::Log(_) => f.write_str("Log"),
             Message::Start(wish) => match wish.slot {
                 Some(slot) => write!(f, "Start slot={slot} {}", wish.proposal.id),
                 None => write!(f, "Start {}", wish.proposal.id),
             },
-            Message::Forward { wishes, barrier } => {
+            Message::Forward { wishes, barrier, change, appeal } => {
                 write!(f, "Forward {} wishes", wishes.len())?;
+                change.as_ref().map_or(Ok(()), |change| write!(f, " {change}"))?;
+                appeal.map_or(Ok(()), |ballot| write!(f, " appeal over={ballot}"))?;
                 barrier.map_or(Ok(()), |id| write!(f, " barrier={id}"))
             }
             Message::Redirect { ballot } => write!(f, "Redirect {ballot}"),

@@ -10,7 +10,7 @@ use quorate_learner::{
 };
 use quorate_proposer::{Config, Limits, Message, Outbound, Proposer, Timing};
 use quorate_protocol::{
-    Core, GroupId, Incarnation, Member, Name, NodeId, Out, Role,
+    Configuration, Core, GroupId, Incarnation, Member, Name, NodeId, Out, Role,
     log::{Event, Index, Position, Proposal, ProposalId, Request},
 };
 use std::time::Duration;
@@ -47,6 +47,12 @@ fn say<C: Core>(core: &mut C, from: NodeId, message: C::Inbound) -> Vec<C::Outbo
     out.sends
 }
 
+/// A place of a log whose members have never changed.
+fn formed(index: u64) -> Position {
+    let configuration = Configuration::of([N1, N2, N3]);
+    Position { index: Index(index), place: index, term: 0, configuration }
+}
+
 fn proposer() -> Proposer {
     let ms = Duration::from_millis;
     let timing = Timing {
@@ -57,13 +63,15 @@ fn proposer() -> Proposer {
         resend: ms(40),
         hurry: ms(20),
     };
-    let (nodes, limits) = (vec![N1, N2, N3], Limits::default());
-    let config = Config { me: member(N1), nodes, holes: Holes::Filled, limits, timing };
+    let (formation, limits) = (Configuration::of([N1, N2, N3]), Limits::default());
+    let config = Config { me: member(N1), formation, holes: Holes::Filled, limits, timing };
     let mut proposer = Proposer::new(config);
     proposer.start(&mut Out::default());
     let promised = Answer::Promised { promised: Ballot::NONE };
     say(&mut proposer, N1, Message::Answer(promised));
-    let known = Notice::Decided { slots: vec![], below: Slot(1) };
+    let members = Notice::Members(formed(0));
+    say(&mut proposer, N1, Message::Notice(members));
+    let known = Notice::Decided { slots: vec![], below: Slot(1), known: Slot(1) };
     say(&mut proposer, N1, Message::Notice(known));
     proposer
 }
@@ -205,7 +213,7 @@ fn learner() -> Learner {
         done_after: ms(10),
         done_after_max: ms(2000),
     };
-    let mut learner = Learner::new(N1, vec![N1, N2, N3], Holes::Filled, timing);
+    let mut learner = Learner::new(N1, Configuration::of([N1, N2, N3]), Holes::Filled, timing);
     let report =
         quorate_acceptor::Report::Recalled { votes: vec![], marks: vec![], forgotten: Slot(0) };
     say(&mut learner, N1, ToLearner::Report(report));
@@ -218,7 +226,7 @@ fn entries(slots: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
 }
 
 fn forget(saved: u64, below: u64) -> ToLearner {
-    let saved = Position { index: Index(saved), place: saved, ..Position::default() };
+    let saved = formed(saved);
     ToLearner::Log(Request::Forget { saved, below: Index(below) })
 }
 
@@ -234,10 +242,16 @@ fn a_log_is_forgotten_by_its_own_checkpoint_whatever_others_need() {
     // Whoever asks for less is told so, and gets nothing that it has no use for.
     let said = say(&mut learner, N2, ToLearner::Learn { from: Slot(5), below: Slot(21) });
     let (from, forgotten) = (Slot(5), Slot(11));
-    let taught = ToLearner::Taught { from, entries: vec![], forgotten };
+    let before = Some(formed(10));
+    let taught = ToLearner::Taught { from, entries: vec![], forgotten, before };
     assert_eq!(said, [LearnerSays::Learner(N2, taught)]);
     let said = say(&mut learner, N2, ToLearner::Learn { from: Slot(11), below: Slot(13) });
-    let taught = ToLearner::Taught { from: Slot(11), entries: entries(11..=12), forgotten };
+    let taught = ToLearner::Taught {
+        from: Slot(11),
+        entries: entries(11..=12),
+        forgotten,
+        before: Some(formed(10)),
+    };
     assert_eq!(said, [LearnerSays::Learner(N2, taught)]);
 }
 
@@ -246,7 +260,12 @@ fn a_learner_that_is_behind_asks_for_a_checkpoint_and_goes_on_after_it() {
     let mut learner = learner();
     say(&mut learner, N1, ToLearner::Decided { entries: entries(1..=3) });
     let (from, entries_of_none) = (Slot(4), vec![]);
-    let taught = ToLearner::Taught { from, entries: entries_of_none, forgotten: Slot(11) };
+    let taught = ToLearner::Taught {
+        from,
+        entries: entries_of_none,
+        forgotten: Slot(11),
+        before: Some(formed(10)),
+    };
     let said = say(&mut learner, N2, taught.clone());
     let behind = Event::Behind { ask: N2, index: Index(10) };
     assert_eq!(said, [LearnerSays::Log(behind)]);

@@ -6,87 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use quorate_persistence::{
-    Disk, FileEvent, FilesActor, FilesMessage, Reader, SimDisk, Writer, read_atomic,
-    remove_leftovers, write_atomic,
+    Disk, FileEvent, FilesMessage, Reader, SimDisk, read_atomic, remove_leftovers, write_atomic,
 };
-use quorate_protocol::{Name, NodeId, Role};
-use quorate_stage::{CrashMode, Fatal, Limits, Mailbox, Node, Outlet, seat};
-use tokio::task::LocalSet;
+use quorate_protocol::Name;
+use quorate_stage::CrashMode;
 
-const STEP: u64 = 1000;
-
-/// A files' actor on a simulated disk, and what it has answered.
-struct Desk {
-    stage: Node,
-    files: Mailbox<FilesMessage>,
-    answers: Arc<Mutex<Vec<FileEvent>>>,
-    fatals: Arc<Mutex<Vec<String>>>,
-}
-
-impl Desk {
-    fn run<T>(disk: &SimDisk, test: impl AsyncFnOnce(Desk) -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
-        LocalSet::new().block_on(&runtime, async {
-            let fatals: Arc<Mutex<Vec<String>>> = Arc::default();
-            let told = fatals.clone();
-            let on_fatal = move |fatal: Fatal| told.lock().unwrap().push(fatal.to_string());
-            let stage = Node::new(NodeId(1), 0, 1, Limits::default(), on_fatal, None);
-            let place = seat::<FilesActor>(&stage, Name::of_node(NodeId(1), Role::Files));
-            let files = place.mailbox();
-            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-            let handle = place.take(move |_| FilesActor::new(disk.clone(), STEP, Duration::ZERO));
-            let result = test(Desk { stage, files, answers: Arc::default(), fatals }).await;
-            handle.abort();
-            result
-        })
-    }
-
-    fn reply(&self) -> Outlet<FileEvent> {
-        let answers = self.answers.clone();
-        Outlet::from_fn(move |_, event| answers.lock().unwrap().push(event))
-    }
-
-    fn send(&self, message: FilesMessage) {
-        self.files.send(Name::of_node(NodeId(1), Role::Outside), message);
-    }
-
-    fn save(&self, path: &Path, id: u64, content: &[u8]) {
-        let pieces: Vec<Bytes> = content.chunks(100).map(Bytes::copy_from_slice).collect();
-        let (path, writer) = (path.to_path_buf(), Writer::new(pieces.into_iter()));
-        self.send(FilesMessage::Save { path, id, writer, reply: self.reply() });
-    }
-
-    fn adopt(&self, path: &Path, to: &Path, id: u64) {
-        let (path, to) = (path.to_path_buf(), to.to_path_buf());
-        self.send(FilesMessage::Adopt { path, to, id, reply: self.reply() });
-    }
-
-    fn part(&self, path: &Path, offset: u64, bytes: &[u8]) {
-        let (path, bytes) = (path.to_path_buf(), Bytes::copy_from_slice(bytes));
-        let reply = self.reply();
-        self.send(FilesMessage::WritePart { path, id: offset, offset, bytes, sync: true, reply });
-    }
-
-    fn ask(&self, path: &Path, id: u64) {
-        self.send(FilesMessage::Ask { path: path.to_path_buf(), id, reply: self.reply() });
-    }
-
-    async fn sleep(&self) {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    }
-
-    async fn moment(&self) {
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-
-    /// Everything that was answered since it was last asked.
-    fn answered(&self) -> Vec<FileEvent> {
-        std::mem::take(&mut self.answers.lock().unwrap())
-    }
-}
+use crate::desk::{Desk, STEP};
 
 fn disk(seed: u64) -> SimDisk {
     let disk = SimDisk::new(seed);

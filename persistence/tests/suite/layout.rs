@@ -123,6 +123,26 @@ fn a_directory_that_cannot_be_written_is_told() {
 }
 
 #[test]
+fn a_file_system_that_takes_no_change_any_more_and_a_full_one_are_told() {
+    let (sim, disk) = sim();
+    drop(DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap());
+    sim.fail_dir_sync_after(0);
+    sim.sync_dir(path()).unwrap_err();
+    let error = DataDir::open(&disk, path(), &node("blue", 1, false)).unwrap_err();
+    assert!(matches!(error, LayoutError::NotWritable { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("read-only") && text.contains("make it writable"), "{text}");
+
+    let full = SimDisk::new(2);
+    full.set_bytes_max(Some(0));
+    let disk: Arc<dyn Disk> = Arc::new(full.clone());
+    let error = DataDir::open(&disk, path(), &node("blue", 1, true)).unwrap_err();
+    assert!(error.to_string().contains("no room on the disk for /srv/node/"), "{error}");
+    full.set_bytes_max(None);
+    DataDir::open(&disk, path(), &node("blue", 1, true)).expect("nothing is left of the attempt");
+}
+
+#[test]
 fn a_damaged_or_newer_identity_is_refused() {
     let (sim, disk) = sim();
     let file = path().join("identity");

@@ -2,11 +2,14 @@
 
 mod crash_points;
 mod damage;
+mod desk;
 mod files;
 mod journal;
 mod keeper;
 mod layout;
 mod real;
+mod scripts;
+mod scrub;
 mod sim;
 
 use std::path::{Path, PathBuf};

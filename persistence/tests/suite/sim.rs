@@ -1,4 +1,4 @@
-//! The simulated disk keeps D1 to D4, and no more than that.
+//! The simulated disk keeps D1 to D5, and no more than that.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -161,4 +161,85 @@ fn an_injected_error_happens_once_and_does_nothing() {
     assert!(disk.exists(&path("file")).unwrap());
     assert!(disk.flip_bit(&path("none"), 0, 0).is_err());
     assert!(disk.flip_bit(&path("file"), 9999, 0).is_err());
+}
+
+#[test]
+fn after_a_failed_sync_of_a_directory_nothing_changes_any_more_until_the_machine_starts_anew() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..60 {
+        let disk = disk(seed);
+        disk.plant(&path("gone"), b"gone");
+        let mut file = disk.open_existing(&path("file")).unwrap();
+        disk.remove(&path("gone")).unwrap();
+        disk.fail_dir_sync_after(0);
+        assert!(disk.sync_dir(Path::new("/d")).is_err());
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let refused = [
+            disk.sync_dir(Path::new("/d")),
+            disk.create_dir_all(Path::new("/e")),
+            disk.remove(&path("file")),
+            disk.rename(&path("file"), &path("other")),
+            disk.create_temp(Path::new("/d")).map(drop),
+            disk.open_existing(&path("file")).map(drop),
+            disk.lock(Path::new("/d")).map(drop),
+            file.write_at(0, b"b"),
+            file.sync_data(),
+            file.truncate(1),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), Some(std::io::ErrorKind::ReadOnlyFilesystem), "{error}");
+        }
+        assert_eq!(disk.list(Path::new("/d")).unwrap(), ["file"], "reads go on");
+        disk.kill();
+        assert!(disk.remove(&path("file")).is_err(), "another process is refused as well");
+        crash(&disk);
+        outcomes.insert(disk.list(Path::new("/d")).unwrap().len());
+        disk.sync_dir(Path::new("/d")).unwrap();
+    }
+    assert_eq!(outcomes, BTreeSet::from([1, 2]), "the old name or the new one");
+}
+
+#[test]
+fn a_crash_keeps_the_parts_that_are_chosen() {
+    let made = || {
+        let disk = disk(1);
+        disk.plant(&path("gone"), b"gone");
+        let mut file = disk.open_existing(&path("file")).unwrap();
+        file.write_at(500, &[b'b'; 600]).unwrap();
+        disk.remove(&path("gone")).unwrap();
+        file.truncate(1050).unwrap();
+        disk
+    };
+    assert_eq!(made().unsynced_parts(), 5, "three sectors, a name, a cut");
+    let mut outcomes = BTreeSet::new();
+    for mask in 0..32 {
+        let disk = made();
+        disk.crash_keeping(|part| mask >> part & 1 == 1);
+        disk.restart();
+        let found = disk.peek(&path("file")).unwrap();
+        let sectors = [500, 512, 1024].map(|at| found[at] == b'b');
+        assert_eq!(sectors, [0, 1, 2].map(|part| mask >> part & 1 == 1));
+        assert_eq!(disk.exists(&path("gone")).unwrap(), mask & 8 == 0);
+        assert_eq!(found.len() == 1050, mask & 16 != 0);
+        outcomes.insert(found);
+    }
+    assert_eq!(outcomes.len(), 16);
+}
+
+#[test]
+fn durable_bits_change_by_themselves_when_they_are_told_to() {
+    let disk = disk(3);
+    let mut places = BTreeSet::new();
+    for _ in 0..50 {
+        let before = disk.peek(&path("file")).unwrap();
+        let (file, offset) = disk.rot().unwrap();
+        let after = disk.peek(&file).unwrap();
+        let changed: Vec<usize> = (0..2048).filter(|at| before[*at] != after[*at]).collect();
+        assert_eq!(changed, [offset]);
+        crash(&disk);
+        assert_eq!(disk.peek(&path("file")).unwrap(), after, "on the platters");
+        places.insert(offset);
+    }
+    assert!(places.len() > 40);
+    assert_eq!(SimDisk::new(1).rot(), None);
 }

@@ -11,7 +11,6 @@ use super::{
     fault::{self, Fault, Kind, Profile},
     groups::{Change, Divided},
 };
-use crate::world::takes_in;
 
 /// The format that is written and read.
 pub const FORMAT: u32 = 1;
@@ -167,7 +166,6 @@ impl Schedule {
         };
         let mut kinds: Vec<Kind> = plan.faults.draw(chance).into_iter().collect();
         kinds.retain(|kind| !(sessionless && *kind == Kind::Duplicates));
-        kinds.retain(|kind| *kind != Kind::Wipes || takes_in(plan.engine));
         // A Delete makes versions begin anew. Next to operations of which nobody knows whether they
         // took effect that leaves the judge more possibilities than it can look through.
         let deletes = !sessionless && !kinds.contains(&Kind::Vanish);

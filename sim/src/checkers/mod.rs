@@ -30,7 +30,7 @@ use quorate_kvserver::Machine;
 use quorate_learner as learner;
 use quorate_proposer as proposer;
 use quorate_protocol::{
-    GroupId, Incarnation, Name, NodeId, Role,
+    Configuration, GroupId, Incarnation, Name, NodeId, Role,
     log::{Event, Index, ProposalId},
 };
 use quorate_raft as raft_peer;
@@ -147,7 +147,7 @@ impl Group {
         Group {
             members: members::Members::new(founders),
             delivered: Delivered::default(),
-            paxos: paxos::Checker::default(),
+            paxos: paxos::Checker::new(Configuration::of(founders.iter().copied())),
             raft: raft::Checker::default(),
         }
     }
@@ -198,15 +198,13 @@ impl Checkers {
             match said {
                 acceptor::Outbound::Answer(_, answer) => paxos.on_answer(node, answer),
                 acceptor::Outbound::Report(acceptor::Report::Voted { ballot, entries, .. }) => {
-                    paxos.on_vote(node, *ballot, entries, members.newest())
+                    paxos.on_vote(node, *ballot, entries, members)
                 }
                 _ => Ok(()),
             }
         } else if let Some(said) = said.downcast_ref::<proposer::Outbound>() {
             match said {
-                proposer::Outbound::Acceptors(_, message) => {
-                    paxos.on_proposal(node, message, members.newest())
-                }
+                proposer::Outbound::Acceptors(_, message) => paxos.on_proposal(node, message),
                 proposer::Outbound::Learner(_, learner::Message::Decided { entries }) => {
                     paxos.on_decided(node, entries)
                 }
@@ -214,6 +212,9 @@ impl Checkers {
             }
         } else if let Some(said) = said.downcast_ref::<learner::Outbound>() {
             match said {
+                learner::Outbound::Log(Event::Configured { configuration }) => {
+                    members.on_told(node, configuration)
+                }
                 learner::Outbound::Log(event) => {
                     paxos.on_event(node, event)?;
                     delivered.on_event(node, event)
@@ -223,10 +224,10 @@ impl Checkers {
         } else if let Some(said) = said.downcast_ref::<raft_peer::Outbound>() {
             match said {
                 raft_peer::Outbound::Peers(to, message) => raft.on_message(node, to, message),
+                raft_peer::Outbound::Log(Event::Configured { configuration }) => {
+                    members.on_told(node, configuration)
+                }
                 raft_peer::Outbound::Log(event) => {
-                    if let Event::Configured { configuration } = event {
-                        return members.on_told(node, configuration);
-                    }
                     raft.on_event(node, event)?;
                     delivered.on_event(node, event)
                 }

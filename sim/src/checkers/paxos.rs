@@ -2,14 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_acceptor::{Acceptor, Answer, Ballot, Entry, Message, Round, Slot, Value};
+use quorate_acceptor::{
+    Acceptor, Answer, Ballot, Entry, Membership, Message, Round, Slot, Value, foreseen, is_own,
+    ruler,
+};
 use quorate_proposer::Proposer;
 use quorate_protocol::{
     Configuration, NodeId,
     log::{Event, Index, ProposalId},
 };
 
-use super::{Checked, Window, broken, members::has_majority, s};
+use quorate_raft::{Place, Term};
+
+use super::{
+    Checked, Window, broken,
+    members::{Members, has_majority},
+    s,
+};
 
 /// So many of a proposer's newest rounds are looked at after each step: more than are under way.
 const ROUNDS_LOOKED_AT: usize = 8;
@@ -35,7 +44,6 @@ struct Seen {
     recovers: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Checker {
     said: BTreeMap<NodeId, Said>,
     seen: BTreeMap<NodeId, Seen>,
@@ -49,9 +57,60 @@ pub(super) struct Checker {
     chosen: Window<Slot, (Id, Ballot)>,
     /// Every slot ever chosen lies below.
     bound: Slot,
+    /// Who rules, by what is chosen.
+    membership: Membership,
+    /// Configurations that are chosen, and that `membership` does not know.
+    configurations: BTreeMap<Slot, Value>,
 }
 
 impl Checker {
+    /// Of a group that was formed so.
+    pub(super) fn new(formed: Configuration) -> Self {
+        Checker {
+            said: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            promises: Window::default(),
+            answered: Window::default(),
+            voters: Window::default(),
+            proposed: Window::default(),
+            chosen: Window::default(),
+            bound: Slot::default(),
+            membership: Membership::formed(formed),
+            configurations: BTreeMap::new(),
+        }
+    }
+
+    /// Whose majority chooses in a slot. Of an instance of the library, and of a slot so far ahead that
+    /// nobody may propose for it, whoever rules last.
+    fn voters(&self, slot: Slot) -> Configuration {
+        let membership = &self.membership;
+        let position = match slot < membership.known() {
+            true => membership.at(Index(slot.0.saturating_sub(1))),
+            false => membership.newest(),
+        };
+        let last = Slot(foreseen(&position).0 - 1);
+        ruler(&position, slot.min(last)).0
+    }
+
+    /// Something is chosen: takes account of it in who rules.
+    fn advance(&mut self, members: &mut Members) -> Checked {
+        let membership = &mut self.membership;
+        while self.chosen.get(&membership.known()).is_some() {
+            let value = self.configurations.remove(&membership.known()).flatten();
+            let slot = membership.known();
+            match membership.learn(&value) {
+                Err(error) => return broken("configurations-can-be-read", error.to_string()),
+                // One that does not rule yet shows as joint, until the slots before are chosen too.
+                Ok(is_new) if is_new || members.newest().is_joint() => {
+                    let newest = membership.newest().configuration;
+                    members.on_chosen(&newest, (Place(slot.0), Term::default()))?;
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn on_restart(&mut self, node: NodeId) {
         self.seen.entry(node).or_default().recovers = true;
     }
@@ -150,10 +209,10 @@ impl Checker {
         node: NodeId,
         ballot: Ballot,
         entries: &[Entry],
-        members: &Configuration,
+        members: &mut Members,
     ) -> Checked {
-        for (slot, value) in entries {
-            let value = id(value);
+        for (slot, voted) in entries {
+            let value = id(voted);
             self.said.entry(node).or_default().votes.insert(*slot, ballot);
             if let Some(known) = self.proposed.get(&(*slot, ballot))
                 && *known != value
@@ -165,10 +224,13 @@ impl Checker {
                 );
                 return broken("votes-are-for-proposals", text);
             }
-            let voters = self.voters.or_default((*slot, ballot));
-            let was_chosen = has_majority(members, |voter| voters.contains(&voter));
-            voters.insert(node);
-            if was_chosen || !has_majority(members, |voter| voters.contains(&voter)) {
+            let is_new = self.voters.or_default((*slot, ballot)).insert(node);
+            if !is_new || self.chosen.get(slot).is_some_and(|(known, _)| *known == value) {
+                continue;
+            }
+            let configuration = self.voters(*slot);
+            let voters = self.voters.get(&(*slot, ballot));
+            if !has_majority(&configuration, |node| voters.is_some_and(|all| all.contains(&node))) {
                 continue;
             }
             match self.chosen.get(slot) {
@@ -183,27 +245,32 @@ impl Checker {
                 Some(_) => {}
                 None => self.chosen.insert(*slot, (value, ballot)),
             }
+            if value.is_some_and(is_own) {
+                self.configurations.insert(*slot, voted.clone());
+            }
             self.bound = self.bound.max(slot.next());
+            self.advance(members)?;
         }
         Ok(())
     }
 
-    pub(super) fn on_proposal(
-        &mut self,
-        node: NodeId,
-        message: &Message,
-        members: &Configuration,
-    ) -> Checked {
+    pub(super) fn on_proposal(&mut self, node: NodeId, message: &Message) -> Checked {
         let Message::Accept { ballot, entries, .. } = message else { return Ok(()) };
         if ballot.proposer.is_none_or(|proposer| proposer.node != node) {
             return broken("ballots-are-owned", format!("{node} proposes in {ballot}"));
         }
-        let promised = self.promises.get(ballot);
-        let has = |voter| promised.is_some_and(|all| all.contains(&voter));
-        if !has_majority(members, has) && !self.promises.is_beyond(ballot) {
-            let promises = promised.map_or(0, BTreeSet::len);
-            let text = format!("{node} proposes in {ballot}, which {promises} have promised");
-            return broken("a-majority-promises", text);
+        for (slot, _) in entries.first().into_iter().chain(entries.last()) {
+            let configuration = self.voters(*slot);
+            let promises = self.promises.get(ballot);
+            let promised = |node| promises.is_some_and(|all| all.contains(&node));
+            if !has_majority(&configuration, promised) && !self.promises.is_beyond(ballot) {
+                let count = promises.map_or(0, BTreeSet::len);
+                let text = format!(
+                    "{node} proposes for slot {slot} in {ballot}, which {count} have promised, and \
+                     {configuration} rule"
+                );
+                return broken("a-majority-promises", text);
+            }
         }
         for (slot, value) in entries {
             let value = id(value);
@@ -253,7 +320,9 @@ impl Checker {
         let Event::Chosen { entries, .. } = event else { return Ok(()) };
         for entry in entries {
             let (slot, value) = (Slot(entry.index.0), entry.proposal.as_ref().map(|p| p.id));
-            let known = self.chosen.get(&slot).map(|(known, _)| *known);
+            // What is the engine's own is not for the machine.
+            let for_machine = |known: Id| known.filter(|id| !is_own(*id));
+            let known = self.chosen.get(&slot).map(|(known, _)| for_machine(*known));
             if known.is_some_and(|known| known != value) {
                 let known = s(known.flatten());
                 let text =

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_cluster::{Bounds, ClusterHandle, Config, Faults, spawn};
+use quorate_cluster::{Bounds, ClusterHandle, Config, Faults, Ports, spawn};
 use quorate_dashboard::{GroupStatus, Handle, NodeStatus, Sources, spawn_thread};
 use quorate_persistence::Owners;
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
@@ -172,7 +172,8 @@ fn links(node: &Node) -> (ClusterHandle, Alive) {
             peers: BTreeMap::from([(NodeId(2), silent.to_string())]),
             pins: BTreeMap::new(),
             save_pins: Outlet::from_fn(|_, _| ()),
-            ports: BTreeMap::new(),
+            ports: Ports::default(),
+            founder: true,
             peer_events: vec![],
             faults: Faults::none(),
             bounds: Bounds::default(),
