@@ -313,8 +313,14 @@ impl Learner {
         if !self.lacks() {
             return;
         }
-        // First whoever made the claim, then everybody in turn.
-        let others = self.others();
+        // First whoever made the claim, then everybody in turn. The members that are known may all be dead
+        // by now, others having taken their places: who made the claim is not, nor are those who took us in.
+        let mut others = self.others();
+        for node in self.members.told().into_iter().chain([self.claimed.1]) {
+            if node != self.me && !others.contains(&node) {
+                others.push(node);
+            }
+        }
         let node = match self.fetches as usize {
             0 if self.claimed.1 != self.me => self.claimed.1,
             n if !others.is_empty() => others[n % others.len()],

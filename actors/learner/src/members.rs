@@ -1,5 +1,7 @@
 //! Who the members are, as far as this learner knows: taken out of what is chosen, in order.
 
+use std::collections::BTreeSet;
+
 use quorate_acceptor::{Membership, Slot, pending_until};
 use quorate_protocol::{
     Configuration, NodeId, Out,
@@ -60,6 +62,11 @@ impl Members {
             Some(saved) => Some(Membership::after(saved.clone())),
             None => self.formed.then(|| Membership::formed(self.told.clone())),
         };
+    }
+
+    /// The members as they were told to us at first.
+    pub(crate) fn told(&self) -> BTreeSet<NodeId> {
+        self.told.members()
     }
 
     /// Everybody who has part in the newest configuration.

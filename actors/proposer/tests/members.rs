@@ -824,3 +824,28 @@ fn a_newcomer_gets_a_checkpoint_where_the_log_is_forgotten() {
     assert_eq!(configured(&said), [next]);
     assert_eq!(newcomer.known(), Slot(951));
 }
+
+/// All of those who formed the group have been replaced since. A newcomer that has got so far only as where they
+/// were the members must not ask them alone.
+#[test]
+fn a_newcomer_asks_the_living_also_where_the_log_names_the_dead() {
+    let formed = of(&[1, 2, 3]);
+    let replace = |members: &Configuration, node| members.after(&Change::Replace(member(node, 7)));
+    let one = replace(&formed, N1).unwrap();
+    let two = replace(&one, N2).unwrap();
+    let now = replace(&two, N3).unwrap();
+    let third = N3.in_life(1);
+    let mut newcomer = learner(third, now);
+    let said = wake(&mut newcomer, LearnerTimer::Fetch);
+    let [(teacher, Slot(1))] = asked(&said)[..] else { panic!("{said:?}") };
+    let (from, forgotten, before) = (Slot(1), Slot(0), Some(at(0, formed)));
+    let entries = no_ops(1..10);
+    let said = say(&mut newcomer, teacher, ToLearner::Taught { from, entries, forgotten, before });
+    let mut last = said;
+    let mut living = 0;
+    for _ in 0..20 {
+        living += asked(&last).iter().filter(|(to, _)| to.life() == 1).count();
+        last = wake(&mut newcomer, LearnerTimer::Fetch);
+    }
+    assert!(living >= 5, "{living}");
+}
