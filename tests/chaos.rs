@@ -116,7 +116,8 @@ fn schedules_are_written_and_read() {
         }
         assert!(kinds.len() > 10, "{} kinds", kinds.len());
     }
-    let good = Schedule::draw(&plan(Engine::Paxos, 7, "all")).to_json();
+    let drawn = |seed| Schedule::draw(&plan(Engine::Paxos, seed, "all")).to_json();
+    let good = (7..).map(drawn).find(|text| text.contains("\"node\":1")).expect("some seed has n1");
     let refused = |from: &str, to: &str| {
         assert!(good.contains(from), "{from}");
         Schedule::parse(&good.replacen(from, to, 1)).expect_err(to).to_string()

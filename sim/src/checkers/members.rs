@@ -22,6 +22,8 @@ pub(super) struct Members {
     newest: Configuration,
     /// To whom each life was given.
     given: BTreeMap<NodeId, Incarnation>,
+    /// Where a life was given.
+    given_at: BTreeMap<NodeId, Place>,
     /// Where, and by the leader of which term, the first configuration was chosen that a member is not in.
     ended: BTreeMap<NodeId, (Place, Term)>,
 }
@@ -30,7 +32,12 @@ impl Members {
     /// Of a group that was formed by these.
     pub(super) fn new(founders: &[NodeId]) -> Self {
         let newest = Configuration::of(founders.iter().copied());
-        Members { newest, given: BTreeMap::new(), ended: BTreeMap::new() }
+        Members {
+            newest,
+            given: BTreeMap::new(),
+            given_at: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        }
     }
 
     /// The newest configuration that is chosen.
@@ -49,6 +56,7 @@ impl Members {
                 return broken("a-life-is-given-once", text);
             }
             self.given.insert(node, life.incarnation);
+            self.given_at.entry(node).or_insert(at.0);
         }
         let former = std::mem::replace(&mut self.newest, next.clone());
         let members = self.newest.members();
@@ -99,6 +107,12 @@ impl Members {
     /// Whether its vote counts in a term.
     pub(super) fn counts_in(&self, node: NodeId, term: Term) -> bool {
         self.ended.get(&node).is_none_or(|(_, end)| term < *end)
+    }
+
+    /// Where the life was given in which this machine is now; 0 if it has its founder's directory.
+    pub(super) fn given_at(&self, machine: NodeId) -> Place {
+        let node = machine.in_life(self.newest.last_life(machine));
+        self.given_at.get(&node).copied().unwrap_or_default()
     }
 
     /// Whether a machine, with a directory of this incarnation, is a voter whatever rules now.

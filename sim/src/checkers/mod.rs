@@ -303,6 +303,9 @@ impl Checkers {
     /// Whether the server is a voter of a group in its present incarnation.
     pub(crate) fn is_intact(&self, node: NodeId, group: GroupId) -> bool {
         let incarnation = self.incarnations.get(&node).copied();
-        self.groups.get(&group).is_some_and(|group| group.members.is_intact(node, incarnation))
+        self.groups.get(&group).is_some_and(|group| {
+            let Group { members, paxos, .. } = group;
+            members.is_intact(node, incarnation) && paxos.reaches(node, members.given_at(node))
+        })
     }
 }

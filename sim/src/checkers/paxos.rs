@@ -57,6 +57,8 @@ pub(super) struct Checker {
     chosen: Window<Slot, (Id, Ballot)>,
     /// Every slot ever chosen lies below.
     bound: Slot,
+    /// Through which slot each has handed over what is chosen.
+    handed_over: BTreeMap<NodeId, Slot>,
     /// Who rules, by what is chosen.
     membership: Membership,
     /// Configurations that are chosen, and that `membership` does not know.
@@ -75,6 +77,7 @@ impl Checker {
             proposed: Window::default(),
             chosen: Window::default(),
             bound: Slot::default(),
+            handed_over: BTreeMap::new(),
             membership: Membership::formed(formed),
             configurations: BTreeMap::new(),
         }
@@ -126,6 +129,7 @@ impl Checker {
     /// A machine has lost its disk.
     pub(super) fn on_wiped(&mut self, machine: NodeId) {
         self.seen.retain(|node, _| node.home() != machine);
+        self.handed_over.retain(|node, _| node.home() != machine);
     }
 
     pub(super) fn on_other_disk(&mut self, node: NodeId) {
@@ -316,8 +320,20 @@ impl Checker {
         Ok(())
     }
 
+    /// Whether a machine has what is chosen through a place. A voter of Paxos may vote for what comes before it
+    /// has what has been: that lies with others until then. Raft has its newcomers catch up first.
+    pub(super) fn reaches(&self, machine: NodeId, place: Place) -> bool {
+        let is_paxos = self.bound > Slot::default();
+        let here = self.handed_over.iter().filter(|(node, _)| node.home() == machine);
+        let handed_over = here.map(|(_, slot)| slot.0).max().unwrap_or_default();
+        !is_paxos || handed_over.max(self.forgotten(machine).0) >= place.0
+    }
+
     pub(super) fn on_event(&mut self, node: NodeId, event: &Event) -> Checked {
         let Event::Chosen { entries, .. } = event else { return Ok(()) };
+        if let Some(last) = entries.last() {
+            self.handed_over.insert(node, Slot(last.index.0));
+        }
         for entry in entries {
             let (slot, value) = (Slot(entry.index.0), entry.proposal.as_ref().map(|p| p.id));
             // What is the engine's own is not for the machine.
