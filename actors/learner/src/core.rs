@@ -314,15 +314,14 @@ impl Learner {
             return;
         }
         // First whoever made the claim, then everybody in turn. The members that are known may all be dead
-        // by now, others having taken their places: who made the claim is not, nor are those who took us in.
-        let mut others = self.others();
-        for node in self.members.told().into_iter().chain([self.claimed.1]) {
-            if node != self.me && !others.contains(&node) {
-                others.push(node);
-            }
-        }
+        // by now, others having taken their places. What is chosen is true whoever says it: so machines are
+        // asked, in whatever life.
+        let me = self.me.home();
+        let known = self.others().into_iter().chain(self.members.told()).chain([self.claimed.1]);
+        let others: BTreeSet<NodeId> = known.map(NodeId::home).filter(|node| *node != me).collect();
+        let others: Vec<NodeId> = others.into_iter().collect();
         let node = match self.fetches as usize {
-            0 if self.claimed.1 != self.me => self.claimed.1,
+            0 if self.claimed.1.home() != me => self.claimed.1.home(),
             n if !others.is_empty() => others[n % others.len()],
             _ => return,
         };
