@@ -774,6 +774,25 @@ impl World {
         }
     }
 
+    /// As a blank node's stewards do: every member is asked to have it taken in, and it begins when one of
+    /// them has heard so.
+    pub fn petition(&mut self) {
+        let Some(Change::Replace(member)) = self.change.clone() else { return };
+        for id in self.live() {
+            let configured = self.nodes[&id].configured.clone();
+            let Some(known) = configured else { continue };
+            match known.admitted(member) {
+                Some(node) if !self.nodes.contains_key(&node) => {
+                    self.add(node, member.incarnation, known.clone());
+                }
+                _ => {}
+            }
+            if known.after(&Change::Replace(member)).is_ok() {
+                self.ask(id, Request::Reconfigure(Change::Replace(member)));
+            }
+        }
+    }
+
     /// A machine loses its disk, and asks to be taken in as somebody else.
     pub fn lose_disk(&mut self, machine: NodeId, incarnation: u64) {
         let old = self.members().member_at(machine).expect("it is a member");
