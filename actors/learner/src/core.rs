@@ -191,7 +191,7 @@ impl Learner {
     }
 
     fn others(&self) -> Vec<NodeId> {
-        self.members.nodes().iter().copied().filter(|node| *node != self.me).collect()
+        self.members.others(self.me)
     }
 
     fn heard_of(&mut self, slot: Slot) {
@@ -259,6 +259,7 @@ impl Learner {
     fn on_ballot(&mut self, ballot: Ballot, out: &mut Out<Self>) {
         if ballot > self.ballot {
             self.ballot = ballot;
+            self.members.heard_from(ballot.proposer.map_or(self.me, |proposer| proposer.node));
             self.through = Round(0);
             // Votes of older ballots are proposed again, or asked for by slot.
             if !is_planted(Bug::FormerVotesKept) {
@@ -610,6 +611,7 @@ impl Core for Learner {
     type Record = Never;
 
     fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
+        self.members.heard_from(from.node);
         match message {
             Message::Report(report) => self.on_report(report, out),
             Message::Announce { ballot, progress } => {
