@@ -82,6 +82,8 @@ fn roles(
     ports.insert(acceptor.name(), acceptor.port());
     ports.insert(proposer.name(), proposer.port());
     ports.insert(learner.name(), learner.port());
+    // Who lags may not know which life of ours to ask.
+    ports.insert(learner.name().on(config.me.node.home()), learner.port());
 
     let (group, me) = (config.group, acceptor.name());
     let wiring = AcceptorWiring { proposers: proposers.outlet(), learner: learner.outlet() };

@@ -191,7 +191,7 @@ impl Learner {
     }
 
     fn others(&self) -> Vec<NodeId> {
-        self.members.nodes().iter().copied().filter(|node| *node != self.me).collect()
+        self.members.others(self.me)
     }
 
     fn heard_of(&mut self, slot: Slot) {
@@ -259,6 +259,7 @@ impl Learner {
     fn on_ballot(&mut self, ballot: Ballot, out: &mut Out<Self>) {
         if ballot > self.ballot {
             self.ballot = ballot;
+            self.members.heard_from(ballot.proposer.map_or(self.me, |proposer| proposer.node));
             self.through = Round(0);
             // Votes of older ballots are proposed again, or asked for by slot.
             if !is_planted(Bug::FormerVotesKept) {
@@ -314,15 +315,14 @@ impl Learner {
             return;
         }
         // First whoever made the claim, then everybody in turn. The members that are known may all be dead
-        // by now, others having taken their places: who made the claim is not, nor are those who took us in.
-        let mut others = self.others();
-        for node in self.members.told().into_iter().chain([self.claimed.1]) {
-            if node != self.me && !others.contains(&node) {
-                others.push(node);
-            }
-        }
+        // by now, others having taken their places. What is chosen is true whoever says it: so machines are
+        // asked, in whatever life.
+        let me = self.me.home();
+        let known = self.others().into_iter().chain(self.members.told()).chain([self.claimed.1]);
+        let others: BTreeSet<NodeId> = known.map(NodeId::home).filter(|node| *node != me).collect();
+        let others: Vec<NodeId> = others.into_iter().collect();
         let node = match self.fetches as usize {
-            0 if self.claimed.1 != self.me => self.claimed.1,
+            0 if self.claimed.1.home() != me => self.claimed.1.home(),
             n if !others.is_empty() => others[n % others.len()],
             _ => return,
         };
@@ -611,6 +611,7 @@ impl Core for Learner {
     type Record = Never;
 
     fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
+        self.members.heard_from(from.node);
         match message {
             Message::Report(report) => self.on_report(report, out),
             Message::Announce { ballot, progress } => {

@@ -1,6 +1,6 @@
 //! Who the members are, as far as this learner knows: taken out of what is chosen, in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_acceptor::{Membership, Slot, pending_until};
 use quorate_protocol::{
@@ -26,6 +26,9 @@ pub(crate) struct Members {
     pub(crate) membership: Option<Membership>,
     /// Everybody in the newest configuration.
     nodes: Vec<NodeId>,
+    /// By machine, the last life that we have heard of: after a restart the members that we know may all
+    /// be dead.
+    heard: BTreeMap<NodeId, NodeId>,
     /// The durable state of this node ends there.
     saved: Option<Position>,
     /// It has changed since it was told.
@@ -46,6 +49,7 @@ impl Members {
             nodes: told.members().into_iter().collect(),
             told,
             membership: None,
+            heard: BTreeMap::new(),
             saved: None,
             news: true,
             pending: None,
@@ -67,6 +71,22 @@ impl Members {
     /// The members as they were told to us at first.
     pub(crate) fn told(&self) -> BTreeSet<NodeId> {
         self.told.members()
+    }
+
+    /// A node has a part in the group, or had one.
+    pub(crate) fn heard_from(&mut self, node: NodeId) {
+        let last = self.heard.entry(node.home()).or_insert(node);
+        *last = node.max(*last);
+    }
+
+    /// Whom to ask: the members and whoever has been heard of, each machine in its last life.
+    pub(crate) fn others(&self, me: NodeId) -> Vec<NodeId> {
+        let mut last = self.heard.clone();
+        for node in &self.nodes {
+            let known = last.entry(node.home()).or_insert(*node);
+            *known = (*known).max(*node);
+        }
+        last.into_values().filter(|node| node.home() != me.home()).collect()
     }
 
     /// Everybody who has part in the newest configuration.

@@ -37,7 +37,8 @@ pub enum Message {
         /// What, and where.
         entries: Vec<Entry>,
     },
-    /// From a learner that misses slots which are chosen, or from a proposer on behalf of one.
+    /// From a learner that misses slots which are chosen, or from a proposer on behalf of one. To a machine:
+    /// whichever member it is now, it may know.
     Learn {
         /// First slot that is wanted.
         from: Slot,

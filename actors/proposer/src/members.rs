@@ -12,6 +12,9 @@ use crate::{
     reign::Reign,
 };
 
+/// How often a leader is asked that has to bring a pending configuration about first.
+const ATTEMPTS_PENDING_MAX: u32 = 5;
+
 /// First slot of which a position does not say what stands there.
 fn known(position: &Position) -> Slot {
     Slot(position.index.0 + 1)
@@ -43,6 +46,12 @@ impl Proposer {
         self.stretch().is_some_and(|(_, configuration, _)| configuration.voters.contains(&me))
     }
 
+    /// How often to ask a leader before another campaign: while a configuration is pending it answers nobody.
+    pub(crate) fn attempts_max(&self) -> u32 {
+        let is_pending = self.view.as_ref().is_some_and(|view| view.configuration.is_joint());
+        if is_pending { ATTEMPTS_PENDING_MAX } else { 1 }
+    }
+
     /// Whether a node was a member, and is none any more.
     pub(crate) fn has_left(&self, node: NodeId) -> bool {
         self.view.as_ref().is_some_and(|view| is_former(&view.configuration, node))
@@ -52,6 +61,8 @@ impl Proposer {
     pub(crate) fn on_members(&mut self, position: Position, out: &mut Out<Self>) {
         if self.view.as_ref().is_none_or(|view| view.index <= position.index) {
             self.view = Some(position.clone());
+            // Somebody leads, and what is asked of it may have to wait for just this.
+            self.attempts = 0;
             out.want_drained();
         }
         let reign = match &mut self.phase {

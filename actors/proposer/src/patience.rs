@@ -69,7 +69,7 @@ impl Proposer {
         }
         self.attempts = self.attempts.saturating_add(1);
         match self.leader() {
-            Some(leader) if self.attempts <= 1 && !self.is_down(leader) => {
+            Some(leader) if self.attempts <= self.attempts_max() && !self.is_down(leader) => {
                 self.fresh.clear();
                 let open = self.wishes.keys().copied().collect();
                 self.forward(leader, open, None, out);

@@ -199,3 +199,44 @@ fn one_value_per_slot_while_the_members_change() {
         assert!(changes > 2 * count && leaders > 0 && reads > 20 * count, "too little happens");
     }
 }
+
+/// Every machine in turn loses its disk or its process, and comes back after a second; two more seconds
+/// later it is the next one's turn. Nothing is ever saved: newcomers get the log.
+#[test]
+fn disks_are_lost_one_after_the_other() {
+    for seed in seeds(20) {
+        let mut world = World::new(seed, 3);
+        world.loss_permille = 100;
+        world.delay_us = (0, 27_000);
+        world.sync_us_max = 5000;
+        let mut seq = 0;
+        for round in 0..30_u64 {
+            let machine = |place: u64| NodeId((place % 3) as u32 + 1);
+            let now = world.members();
+            let [victim, via] = [round, round + 1].map(|place| now.member_at(machine(place)));
+            let (Some(victim), Some(via)) = (victim, via) else { panic!("{now}") };
+            seq += 1;
+            world.want(via, seq);
+            let pause = world.below(200);
+            world.run_ms(pause);
+            let is_lost = world.below(2) == 0;
+            match is_lost {
+                true => world.lose_disk(machine(round), 1000 + round),
+                false => world.kill(victim),
+            }
+            world.run_ms(1000);
+            if !is_lost {
+                world.start(victim);
+            }
+            for _ in 0..22 {
+                world.petition();
+                world.run_ms(100);
+            }
+            let wanted = &world.nodes[&via].wanted;
+            assert!(wanted.is_empty(), "seed {seed}, round {round}: {}", world.describe());
+            let now = world.members();
+            assert!(!now.is_joint(), "seed {seed}, round {round}: {}", world.describe());
+        }
+        assert!(world.alarms.is_empty(), "{:?}", world.alarms);
+    }
+}

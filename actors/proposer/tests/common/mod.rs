@@ -523,6 +523,14 @@ impl World {
         if self.cut.contains(&(from.home(), to.home())) || self.permille(self.loss_permille) {
             return;
         }
+        // Machines are asked for what is chosen, whoever they are by now.
+        let to = match &wire {
+            Wire::Learner(ToLearner::Learn { .. }) => {
+                let lives = self.nodes.keys().filter(|node| node.home() == to.home());
+                lives.max().copied().unwrap_or(to)
+            }
+            _ => to,
+        };
         let copies = 1 + u64::from(self.permille(self.duplicates_permille));
         for _ in 0..copies {
             let at = self.now_us + self.chance.random_range(self.delay_us.0..=self.delay_us.1);
@@ -771,6 +779,25 @@ impl World {
         if !live.is_empty() {
             let to = live[self.below(live.len() as u64) as usize];
             self.ask(to, Request::Reconfigure(change));
+        }
+    }
+
+    /// As a blank node's stewards do: every member is asked to have it taken in, and it begins when one of
+    /// them has heard so.
+    pub fn petition(&mut self) {
+        let Some(Change::Replace(member)) = self.change.clone() else { return };
+        for id in self.live() {
+            let configured = self.nodes[&id].configured.clone();
+            let Some(known) = configured else { continue };
+            match known.admitted(member) {
+                Some(node) if !self.nodes.contains_key(&node) => {
+                    self.add(node, member.incarnation, known.clone());
+                }
+                _ => {}
+            }
+            if known.after(&Change::Replace(member)).is_ok() {
+                self.ask(id, Request::Reconfigure(Change::Replace(member)));
+            }
         }
     }
 
