@@ -35,17 +35,8 @@ fn node(i: usize) -> NodeId {
 
 /// A row on every engine.
 fn row(name: &str, few: u64, options: Options, test: impl AsyncFn(Disks)) {
-    row_on(&ENGINES, name, few, options, test);
-}
-
-/// Of what its members were taught before they were taken in, a group of Paxos keeps no durable copy until the
-/// next checkpoint. So rows in which all members have lost their disks, and then all start anew, are Raft's.
-const KEEPS_WHAT_IT_WAS_TAUGHT: [Engine; 1] = [Engine::Raft];
-
-/// A row on some engines.
-fn row_on(engines: &[Engine], name: &str, few: u64, options: Options, test: impl AsyncFn(Disks)) {
     for_each_seed(name, few, |seed| {
-        for engine in engines.iter().copied() {
+        for engine in ENGINES {
             run(seed, Options { engine, ..options }, async |world| {
                 world.start_all(false);
                 let test = async |lab| test(Disks { lab }).await;
@@ -364,7 +355,7 @@ fn appending(disks: &Disks, client: usize, stop: Rc<Cell<bool>>) -> JoinHandle<u
 
 /// DK-12: Concurrent Append and Crash; the withdrawn scenario of the same on an unreliable network.
 fn concurrent_append_and_crash(name: &str, unreliable: bool) {
-    row_on(&KEEPS_WHAT_IT_WAS_TAUGHT, name, 2, servers(3), async |disks| {
+    row(name, 2, servers(3), async |disks| {
         if unreliable {
             disks.world().net.set_unreliable(disks.world().servers());
         }
@@ -420,7 +411,7 @@ fn withdrawn_concurrent_append_and_crash_unreliable() {
 /// DK-13: Simultaneous Append and Crash, on an unreliable network.
 #[test]
 fn dk_13_simultaneous_append_and_crash() {
-    row_on(&KEEPS_WHAT_IT_WAS_TAUGHT, "DK-13", 3, servers(3), async |disks| {
+    row("DK-13", 3, servers(3), async |disks| {
         disks.world().net.set_unreliable(disks.world().servers());
         let clerk = disks.lab.shuffled();
         soon(clerk.put("k", "")).await;
