@@ -118,7 +118,7 @@ impl Counting {
                 Some(Outcome::Done(sum)) => {
                     Some(Known::Returned { at: self.now(), output: Output::Length(*sum) })
                 }
-                Some(Outcome::NotPlaced | Outcome::Busy | Outcome::Full | Outcome::Early) => None,
+                Some(Outcome::NotPlaced | Outcome::Busy | Outcome::Early) => None,
                 Some(Outcome::Displaced | Outcome::Stopped | Outcome::Forgotten) | None => {
                     Some(Known::Unknown)
                 }

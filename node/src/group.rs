@@ -69,7 +69,6 @@ pub fn replicated<M: StateMachine>(
     let rsm_seat = seat::<RsmActor<M>>(node, config.name(RoleName::Rsm));
     let courier_seat = seat::<CourierActor>(node, config.name(RoleName::Courier));
     let (rsm, courier) = (rsm_seat.mailbox(), courier_seat.mailbox());
-    journal.send(rsm.name(), JournalMessage::Watch { group: config.group, reply: rsm.outlet() });
     let events = sorted(rsm.clone(), config.configured.clone());
     let Engine { proposals, log, links, bytes, mut ports, mut aborts, .. } =
         engine(node, config, transport, journal, events);

@@ -131,17 +131,7 @@ impl FilesActor {
     fn step(&self, job: Job, me: Name) -> Result<Step, FileError> {
         let Job { path, id, reply, work } = job;
         let work = match work {
-            Work::Save { sink, writer } => {
-                match self.save(&path, (sink, writer), id, &reply, me) {
-                    // The temporary file is gone with its sink, and the room that it took is free.
-                    Err(FileError::Disk(error)) if error.is_full() => {
-                        tracing::warn!(actor = %me, "a file is given up: {error}");
-                        reply.send(me, FileEvent::Failed { id, why: error.to_string() });
-                        None
-                    }
-                    saved => saved?,
-                }
-            }
+            Work::Save { sink, writer } => self.save(&path, (sink, writer), id, &reply, me)?,
             Work::Read { cursor, reader } => self.read(&path, (cursor, reader), id, &reply, me)?,
             Work::Resume { cursor } => match self.resume(&path, cursor, id, &reply, me) {
                 Ok(work) => work,

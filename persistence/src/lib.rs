@@ -22,8 +22,7 @@
 //!
 //! # What is deliberately missing
 //! - Retries. After a failed write or sync the journal refuses everything; the node ends. Only
-//!   a full disk is tried again, because then nothing has changed: `JournalActor` keeps what waits for
-//!   room, which nobody has been told is durable, and says so; a file that does not fit is given up.
+//!   a full disk may be tried again, because then nothing has changed.
 //! - Meaning. Records, preambles and images are bytes; their owners encode and merge them.
 
 mod actor;
@@ -38,7 +37,7 @@ pub mod real;
 mod scrub;
 pub mod sim;
 
-pub use actor::{Due, JournalActor, Owners, RESERVE_SEGMENTS, WAITING_BYTES_MAX};
+pub use actor::{JournalActor, Owners};
 pub use disk::{DirLock, Disk, DiskError, DiskFile, Kind, remove_leftovers};
 pub use files::{
     AtomicReader, Cursor, FileError, Sink, Stamp, read_atomic, remove_atomic, stamp, write_atomic,
@@ -47,7 +46,7 @@ pub use files::{
 pub use journal::{Committed, Journal, JournalError, JournalOptions, JournalStats};
 pub use keeper::{Due as FilesDue, FilesActor, SAVE_PAUSE, STEP_BYTES};
 pub use layout::{DataDir, Expected, Identity, LayoutError, Numbered};
-pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Room, Writer};
+pub use messages::{FileEvent, FilesMessage, JournalEvent, JournalMessage, Reader, Writer};
 pub use pins::{PINS_FORMAT, encode_pins, read_pins};
 pub use real::RealDisk;
 pub use scrub::{Damage, SCRUB_PAUSE, Scrub};

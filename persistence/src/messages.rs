@@ -39,16 +39,9 @@ pub enum JournalMessage {
         /// First slot that is.
         below: u64,
     },
-    /// From who wires a group: its rsm is to hear of room, whichever life it or the journal is in.
-    Watch {
-        /// Whose journal.
-        group: GroupId,
-        /// Who hears: [`Room::Full`] again and again while it is, [`Room::Free`] once.
-        reply: Outlet<Room>,
-    },
 }
 
-quorate_stage::kinds!(JournalMessage { Open, Append, Trim, Watch });
+quorate_stage::kinds!(JournalMessage { Open, Append, Trim });
 
 impl fmt::Display for JournalMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +51,6 @@ impl fmt::Display for JournalMessage {
                 write!(f, "Append {group} #{number} {} records", records.len())
             }
             JournalMessage::Trim { group, below } => write!(f, "Trim {group} below={below}"),
-            JournalMessage::Watch { group, .. } => write!(f, "Watch {group}"),
         }
     }
 }
@@ -73,22 +65,6 @@ pub enum JournalEvent {
     /// The actor has started anew: what was appended and not reported durable is lost. Whoever
     /// hears it must recover from [`JournalMessage::Open`].
     Lost,
-}
-
-/// Whether a group's journal has room on the disk, and some to spare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is less than is reserved, or what is to be made durable waits already, and is tried again:
-    /// nothing new should be begun here.
-    Full,
-    /// There is room again.
-    Free,
-}
-
-impl fmt::Display for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
 }
 
 /// The content of a file that is to be written, as pieces that are made on the thread of the files'
@@ -152,8 +128,7 @@ pub enum FilesMessage {
         /// Where to answer.
         reply: Outlet<FileEvent>,
     },
-    /// Replace a file, atomically. Answer: [`FileEvent::Saved`] once it is durable, or
-    /// [`FileEvent::Failed`] when there is no room for it: then nothing of it is left.
+    /// Replace a file, atomically. Answer: [`FileEvent::Saved`] once it is durable.
     Save {
         /// Which file.
         path: PathBuf,
@@ -322,8 +297,7 @@ pub enum FileEvent {
         /// Where the file ends.
         end: u64,
     },
-    /// The file that is not complete can be neither read nor written: remove it, try later. Of a Save
-    /// there is nothing to remove.
+    /// The file that is not complete can be neither read nor written: remove it, try later.
     Failed {
         /// The request's number.
         id: u64,

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_clerk::{
-    Administered, Clerk, Config, Layout, Message as ToClerk, Outcome, Refusal, Servers,
+    Administered, Clerk, Config, Layout, Message as ToClerk, Outcome, Servers,
 };
 use quorate_kvserver::{Condition, KvError, Op, Reply, Version, Versioned};
 use quorate_protocol::{Name, NodeId, Role};
@@ -26,8 +26,6 @@ const RETRY: Duration = Duration::from_millis(150);
 const RETRY_SESSIONLESS: Duration = Duration::from_millis(800);
 /// ... but where messages are lost. There the labs' clerks are told at once.
 const RETRY_LOSSY: Duration = Duration::from_millis(100);
-/// How long a client waits that was told of a full disk.
-const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a versioned Put has not been carried out (6.5840 2026, Lab 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,19 +106,12 @@ impl Client {
         &self.clerk
     }
 
-    /// Carries out an operation; blocks until there is an outcome. What a full disk has refused had no effect,
-    /// and is asked for again.
+    /// Carries out an operation; blocks until there is an outcome.
     ///
     /// # Panics
     /// If the clerk crashes meanwhile.
     pub async fn run(&self, op: Op) -> Outcome {
-        loop {
-            let outcome = self.attempt(op.clone()).await;
-            match outcome.expect("a clerk answers every operation, once") {
-                Outcome::Refused(Refusal::DiskFull) => tokio::time::sleep(FULL_PAUSE).await,
-                outcome => return outcome,
-            }
-        }
+        self.attempt(op).await.expect("a clerk answers every operation, once")
     }
 
     /// Carries out an operation. `None`: the clerk crashed meanwhile, and nobody can say what has
@@ -145,12 +136,9 @@ impl Client {
     /// # Panics
     /// If the clerk crashes meanwhile, or gives up.
     pub async fn administer(&self, command: Command) -> Answer {
-        loop {
-            match self.call(command.clone()).await {
-                Some(Outcome::Done(answer)) => return answer,
-                Some(Outcome::Refused(Refusal::DiskFull)) => tokio::time::sleep(FULL_PAUSE).await,
-                outcome => panic!("{command:?}: {outcome:?}"),
-            }
+        match self.call(command.clone()).await {
+            Some(Outcome::Done(answer)) => answer,
+            outcome => panic!("{command:?}: {outcome:?}"),
         }
     }
 

@@ -400,8 +400,7 @@ impl Clerk {
                 Answer::Done(reply) => Outcome::Done(reply),
                 _ if !self.config.sessions => {
                     // Another server may do better. Of a copy that was refused nothing will come.
-                    pending.void |= is_last
-                        && matches!(answer, Answer::Busy | Answer::Full | Answer::NotPlaced);
+                    pending.void |= is_last && matches!(answer, Answer::Busy | Answer::NotPlaced);
                     later(&mut pending.due, PAUSE);
                     continue;
                 }
@@ -410,7 +409,6 @@ impl Clerk {
                 // An earlier copy may be under way elsewhere: ask again later.
                 _ if pending.again => continue,
                 Answer::Busy => Outcome::Refused(Refusal::Busy),
-                Answer::Full => Outcome::Refused(Refusal::DiskFull),
                 Answer::NotPlaced => Outcome::Refused(Refusal::NotReady),
                 Answer::Stopped | Answer::Displaced if pending.op.is_read() => {
                     Outcome::Refused(Refusal::NotReady)

@@ -123,8 +123,6 @@ pub enum Refusal {
     NotReady,
     /// The shard is on its way between two groups.
     Moving,
-    /// The disk of the server's node has no room to spare.
-    DiskFull,
     /// A key or a value is longer than the bounds allow.
     TooLong,
     /// The clerk keeps no session, and without one the operation could be carried out twice.
@@ -138,7 +136,6 @@ impl fmt::Display for Refusal {
             Refusal::NoQuorum => "no majority of replicas could be reached",
             Refusal::NotReady => "the node is not ready",
             Refusal::Moving => "the shard is on its way to another group",
-            Refusal::DiskFull => "the disk of this node is full, so it takes reads only",
             Refusal::TooLong => "a key or value is too long",
             Refusal::NeedsSession => {
                 "a client without a session may only read, and put at a version; use one with a session"

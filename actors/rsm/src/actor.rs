@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_courier::Message as ToCourier;
-use quorate_persistence::{FileEvent, FilesMessage, Room};
+use quorate_persistence::{FileEvent, FilesMessage};
 use quorate_protocol::{
     Name, NodeId,
     log::{Chosen, Event, Index, Position, Proposal, ProposalId, Request as ToEngine},
@@ -87,8 +87,6 @@ pub struct Wiring {
 pub enum Timer {
     /// Something may have been forgotten: say it again.
     Again,
-    /// There may be room for a checkpoint.
-    Save,
 }
 
 /// What goes into the log, encoded once for all replicas.
@@ -180,8 +178,6 @@ pub struct RsmActor<M: StateMachine> {
     /// What was told to the watcher.
     stirred: u64,
     stopped: bool,
-    /// Whether the journal of this node has no room to spare.
-    full: bool,
     commands: u64,
     duplicates: u64,
     /// Checkpoints made here, and those of others taken over.
@@ -228,7 +224,6 @@ impl<M: StateMachine> RsmActor<M> {
             leader: None,
             stirred: 0,
             stopped: false,
-            full: false,
             commands: 0,
             duplicates: 0,
             taken: 0,
@@ -269,11 +264,6 @@ impl<M: StateMachine> RsmActor<M> {
                 self.machine.as_ref().and_then(|machine| machine.refusal(&request.command));
             if let Some(refusal) = refusal {
                 refused.push((token, Outcome::Done(refusal)));
-                continue;
-            }
-            // Not proposed, and so without effect. What others propose is still taken, while it fits.
-            if self.full && !M::is_read(&request.command) {
-                refused.push((token, Outcome::Full));
                 continue;
             }
             let waiter = Waiter { token, reply: reply.clone() };
@@ -548,20 +538,11 @@ impl<M: StateMachine> RsmActor<M> {
             FileEvent::Saved { id, .. } => self.on_saved(id, stage),
             FileEvent::Asked { id, under_way } => self.on_asked(id, under_way, stage),
             // Answers to what only a courier asks.
-            FileEvent::Failed { id, .. } => self.on_not_saved(id, stage),
             FileEvent::Part { .. }
             | FileEvent::Written { .. }
+            | FileEvent::Failed { .. }
             | FileEvent::Resumed { .. }
             | FileEvent::Adopted { .. } => {}
-        }
-    }
-
-    fn on_room(&mut self, room: Room, stage: &Stage<Self>) {
-        self.full = room == Room::Full;
-        if self.full {
-            // These were not proposed yet.
-            let queue = std::mem::take(&mut self.queue).into_iter();
-            answer(queue.map(|(_, waiter)| (waiter, Outcome::Full)), stage.name());
         }
     }
 
@@ -670,7 +651,6 @@ impl<M: StateMachine> Role for RsmActor<M> {
             Message::File(event) => self.on_file(event, stage),
             Message::Restored(restored) => self.on_restored(*restored, stage),
             Message::Courier(event) => self.on_courier(event, stage),
-            Message::Room(room) => self.on_room(room, stage),
             Message::TakeCheckpoint => self.checkpoint_if(true, stage),
             Message::Stop => self.stop(stage.name()),
             Message::AskStatus(reply) => reply.send(stage.name(), self.status()),
@@ -681,10 +661,7 @@ impl<M: StateMachine> Role for RsmActor<M> {
         self.pump(stage);
     }
 
-    fn on_timer(&mut self, timer: Timer, stage: &mut Stage<Self>) {
-        if timer == Timer::Save {
-            return self.save_again(stage);
-        }
+    fn on_timer(&mut self, Timer::Again: Timer, stage: &mut Stage<Self>) {
         if self.machine.is_none() {
             match self.reading {
                 Reading::File(_) => {

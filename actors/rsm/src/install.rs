@@ -15,8 +15,6 @@
 //!     | <- Forget, Subscribe
 //! ```
 
-use std::time::Duration;
-
 use quorate_courier::{Event as CourierEvent, Message as ToCourier};
 use quorate_persistence::{FilesMessage, Numbered};
 use quorate_protocol::{
@@ -33,10 +31,6 @@ use crate::{
     messages::{Outcome, Request},
     sessions::{Scopes, Verdict},
 };
-
-/// How long before a checkpoint that did not fit is tried again: each time it fills the disk up for a
-/// moment.
-const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is being read from the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,21 +319,6 @@ impl<M: StateMachine> RsmActor<M> {
         let save = FilesMessage::Save { path, id, writer, reply: stage.mailbox().outlet() };
         self.wiring.files.send(stage.name(), save);
         self.wake_again(stage);
-    }
-
-    /// There was no room for the checkpoint, and nothing of it is left. The log is kept meanwhile.
-    pub(crate) fn on_not_saved(&mut self, id: u64, stage: &mut Stage<Self>) {
-        if self.saving.take_if(|saving| saving.index == Index(id)).is_some() {
-            stage.set_timer(Timer::Save, SAVE_AGAIN);
-        }
-    }
-
-    pub(crate) fn save_again(&mut self, stage: &mut Stage<Self>) {
-        self.checkpoint_if(true, stage);
-        if self.saving.is_none() && self.position != self.checkpointed {
-            // Not just now: the end of what is applied was not told yet.
-            stage.set_timer(Timer::Save, SAVE_AGAIN);
-        }
     }
 
     pub(crate) fn on_saved(&mut self, id: u64, stage: &mut Stage<Self>) {

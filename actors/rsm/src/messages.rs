@@ -3,7 +3,7 @@
 use std::fmt;
 
 use quorate_courier::Event as CourierEvent;
-use quorate_persistence::{FileEvent, Room};
+use quorate_persistence::FileEvent;
 use quorate_protocol::{NodeId, log::Event};
 use quorate_stage::Outlet;
 use serde::{Deserialize, Serialize};
@@ -69,8 +69,6 @@ pub enum Outcome<R> {
     /// while this node lagged. It may have been, or may still be, carried out, and nobody here waits for
     /// it any more.
     Displaced,
-    /// It was not, and will not be, carried out: the disk here has no room to spare.
-    Full,
 }
 
 /// What an rsm can be told.
@@ -92,8 +90,6 @@ pub enum Message<M: StateMachine> {
     Restored(Box<Restored<M>>),
     /// From the courier.
     Courier(CourierEvent),
-    /// From the journal of its group: whether there is room.
-    Room(Room),
     /// From an operator: make a checkpoint now, however little the log has grown.
     TakeCheckpoint,
     /// From the node: it stops; let everybody go who waits.
@@ -154,7 +150,6 @@ impl<M: StateMachine> quorate_stage::Message for Message<M> {
         "TakeCheckpoint",
         "Stop",
         "AskStatus",
-        "Room",
     ];
 
     fn kind(&self) -> usize {
@@ -168,7 +163,6 @@ impl<M: StateMachine> quorate_stage::Message for Message<M> {
             Message::TakeCheckpoint => 6,
             Message::Stop => 7,
             Message::AskStatus(_) => 8,
-            Message::Room(_) => 9,
         }
     }
 }
@@ -182,12 +176,6 @@ impl<M: StateMachine> From<Event> for Message<M> {
 impl<M: StateMachine> From<FileEvent> for Message<M> {
     fn from(event: FileEvent) -> Self {
         Message::File(event)
-    }
-}
-
-impl<M: StateMachine> From<Room> for Message<M> {
-    fn from(room: Room) -> Self {
-        Message::Room(room)
     }
 }
 
@@ -244,7 +232,6 @@ impl<M: StateMachine> fmt::Display for Message<M> {
             Message::File(event) => write!(f, "{event}"),
             Message::Restored(restored) => write!(f, "Restored {}", restored.position),
             Message::Courier(event) => write!(f, "{event}"),
-            Message::Room(room) => write!(f, "Room {room}"),
             Message::TakeCheckpoint => f.write_str("TakeCheckpoint"),
             Message::Stop => f.write_str("Stop"),
             Message::AskStatus(_) => f.write_str("AskStatus"),

@@ -122,8 +122,6 @@ pub(super) fn refused(refusal: Refusal) -> Value {
         Refusal::Busy | Refusal::Moving => "TRYAGAIN",
         Refusal::NoQuorum => "CLUSTERDOWN",
         Refusal::NotReady => "LOADING",
-        // What Redis says when it cannot write to its disk.
-        Refusal::DiskFull => "MISCONF",
         Refusal::TooLong | Refusal::NeedsSession => "ERR",
     };
     Value::error(format!("{word} {refusal}; the command was not executed"))
