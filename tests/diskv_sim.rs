@@ -33,10 +33,22 @@ fn node(i: usize) -> NodeId {
     NodeId(i as u32 + 1)
 }
 
-/// A row on every engine.
+/// The engines that take a node in again whose disk is lost (ARCHITECTURE.md, What is not there yet).
+const REPLACING: &[Engine] = &[Engine::Raft];
+
+/// A row in which no disk is lost, on every engine.
 fn row(name: &str, few: u64, options: Options, test: impl AsyncFn(Disks)) {
+    row_on(&ENGINES, name, few, options, test);
+}
+
+/// A row in which disks are lost.
+fn losing(name: &str, few: u64, options: Options, test: impl AsyncFn(Disks)) {
+    row_on(REPLACING, name, few, options, test);
+}
+
+fn row_on(engines: &[Engine], name: &str, few: u64, options: Options, test: impl AsyncFn(Disks)) {
     for_each_seed(name, few, |seed| {
-        for engine in ENGINES {
+        for engine in engines.iter().copied() {
             run(seed, Options { engine, ..options }, async |world| {
                 world.start_all(false);
                 let test = async |lab| test(Disks { lab }).await;
@@ -217,7 +229,8 @@ async fn turn(disks: &Disks, i: usize, loses_disk: bool, (k1, k2): (&mut Known, 
 }
 
 fn one_server_restarts(name: &str, loses_disk: bool) {
-    row(name, 4, servers(3), async |disks| {
+    let engines = if loses_disk { REPLACING } else { &ENGINES };
+    row_on(engines, name, 4, servers(3), async |disks| {
         let (mut k1, mut k2) = data(&disks).await;
         if loses_disk {
             disks.pause(300).await;
@@ -309,7 +322,7 @@ fn dk_09_servers_do_not_use_too_much_disk_space_for_appends() {
 /// DK-11: One server down, another loses disk.
 #[test]
 fn dk_11_one_server_down_another_loses_disk() {
-    row("DK-11", 4, servers(5), async |disks| {
+    losing("DK-11", 4, servers(5), async |disks| {
         let (mut k1, mut k2) = data(&disks).await;
         disks.kill(0);
         for i in 1..5 {
@@ -355,7 +368,7 @@ fn appending(disks: &Disks, client: usize, stop: Rc<Cell<bool>>) -> JoinHandle<u
 
 /// DK-12: Concurrent Append and Crash; the withdrawn scenario of the same on an unreliable network.
 fn concurrent_append_and_crash(name: &str, unreliable: bool) {
-    row(name, 2, servers(3), async |disks| {
+    losing(name, 2, servers(3), async |disks| {
         if unreliable {
             disks.world().net.set_unreliable(disks.world().servers());
         }
@@ -411,7 +424,7 @@ fn withdrawn_concurrent_append_and_crash_unreliable() {
 /// DK-13: Simultaneous Append and Crash, on an unreliable network.
 #[test]
 fn dk_13_simultaneous_append_and_crash() {
-    row("DK-13", 3, servers(3), async |disks| {
+    losing("DK-13", 3, servers(3), async |disks| {
         disks.world().net.set_unreliable(disks.world().servers());
         let clerk = disks.lab.shuffled();
         soon(clerk.put("k", "")).await;
@@ -437,7 +450,7 @@ fn dk_13_simultaneous_append_and_crash() {
 /// DK-14: replica waits correctly after disk loss.
 #[test]
 fn dk_14_replica_waits_correctly_after_disk_loss() {
-    row("DK-14", 6, servers(5), async |disks| {
+    losing("DK-14", 6, servers(5), async |disks| {
         let mut k = Known::new(&disks, "k");
         for _ in 0..disks.between(7, 13) {
             k.append(&disks.text(10)).await;
@@ -473,7 +486,7 @@ fn dk_14_replica_waits_correctly_after_disk_loss() {
 /// DK-15: replica Paxos resumes correctly after disk loss.
 #[test]
 fn dk_15_replica_resumes_correctly_after_disk_loss() {
-    row("DK-15", 6, servers(5), async |disks| {
+    losing("DK-15", 6, servers(5), async |disks| {
         let mut k = Known::new(&disks, "k");
         for _ in 0..disks.between(7, 13) {
             k.append(&disks.text(10)).await;
@@ -505,7 +518,7 @@ fn dk_15_replica_resumes_correctly_after_disk_loss() {
 /// waits for that, and loses nothing.
 #[test]
 fn withdrawn_replica_continues_correctly_after_disk_loss() {
-    row("DK continues", 6, servers(3), async |disks| {
+    losing("DK continues", 6, servers(3), async |disks| {
         let mut k = Known::new(&disks, "k");
         k.append("x").await;
         k.check().await;
@@ -537,7 +550,7 @@ fn withdrawn_replica_continues_correctly_after_disk_loss() {
 /// a member in the end, in the life that it was given at first.
 #[test]
 fn an_interrupted_recovery_ends_as_one_member() {
-    row("interrupted", 6, servers(3), async |disks| {
+    losing("interrupted", 6, servers(3), async |disks| {
         let world = disks.world();
         let (mut k, victim) = (Known::new(&disks, "k"), node(2));
         for _ in 0..20 {
@@ -568,7 +581,7 @@ fn an_interrupted_recovery_ends_as_one_member() {
 /// The same, killed after random times, and with another empty disk now and then.
 #[test]
 fn a_server_that_is_killed_again_and_again_ends_as_a_member() {
-    row("again and again", 6, servers(3), async |disks| {
+    losing("again and again", 6, servers(3), async |disks| {
         let mut k = Known::new(&disks, "k");
         k.append(&disks.text(10)).await;
         disks.kill(2);
@@ -591,7 +604,7 @@ fn a_server_that_is_killed_again_and_again_ends_as_a_member() {
 /// Two of five lose their disks at one time, and the three others are up.
 #[test]
 fn two_of_five_lose_their_disks_at_one_time() {
-    row("two of five", 6, servers(5), async |disks| {
+    losing("two of five", 6, servers(5), async |disks| {
         let mut k = Known::new(&disks, "k");
         for _ in 0..disks.between(7, 13) {
             k.append(&disks.text(10)).await;
@@ -621,7 +634,7 @@ fn two_of_five_lose_their_disks_at_one_time() {
 #[test]
 fn every_server_loses_its_disk_one_after_the_other() {
     for count in [3, 5] {
-        row("one after the other", 4, servers(count), async |disks| {
+        losing("one after the other", 4, servers(count), async |disks| {
             let mut k = Known::new(&disks, "k");
             for round in 0..2 * count as usize {
                 k.append(&disks.text(10)).await;

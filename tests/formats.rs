@@ -210,7 +210,7 @@ fn read_journal<R: DeserializeOwned + std::fmt::Debug>(file: &[u8]) -> Result<St
 fn votes() -> Vec<u8> {
     let ballot = Ballot::new(7, member(2));
     let marks = vec![(ballot, Round(8))];
-    let standing = Vote::Standing { promised: ballot, marks, forgotten: Slot(2) };
+    let standing = Vote::Standing { promised: ballot, marks, forgotten: Slot(2), intact: false };
     let entries = vec![(Slot(3), Some(proposal(1))), (Slot(4), None)];
     let voted = Vote::Voted { ballot, round: Round(1), entries, through: Round(0) };
     journal(&standing, &[Vote::Promised(ballot), voted])

@@ -11,7 +11,10 @@ use quorate_proposer::{
     Config as ProposerConfig, Message as ToProposer, Proposer, ProposerActor,
     Wiring as ProposerWiring,
 };
-use quorate_protocol::{Configuration, Role as RoleName, log::Event};
+use quorate_protocol::{
+    Configuration, Role as RoleName,
+    log::{Event, Request},
+};
 use quorate_stage::{Mailbox, Node, Outlet, Peers, Transport, seat};
 use tokio::task::AbortHandle;
 
@@ -49,7 +52,12 @@ pub(crate) fn engine(
     });
     let bytes =
         Outlet::from_fn(move |from, reply| acceptor.send(from, ToAcceptor::AskBytes(reply)));
-    let (proposals, log) = (proposer.outlet(), learner.outlet());
+    let proposals = Outlet::from_fn(move |from, request| match request {
+        // Not yet: see ARCHITECTURE.md, What is not there yet.
+        Request::Reconfigure(_) => {}
+        request => proposer.send(from, request.into()),
+    });
+    let log = learner.outlet();
     Engine { proposals, log, links, raft: None, bytes, ports, aborts }
 }
 
@@ -88,9 +96,10 @@ fn roles(
     let (group, me) = (config.group, acceptor.name());
     let wiring = AcceptorWiring { proposers: proposers.outlet(), learner: learner.outlet() };
     let (journal, durability) = (journal.clone(), acceptor.outlet());
+    let newcomer = config.me.node.life() > 0;
     let mut aborts = vec![acceptor_seat.take(move |_| {
         let journal = GroupJournal::new(group, journal.clone(), durability.clone());
-        AcceptorActor::new(me, (), journal, wiring.clone())
+        AcceptorActor::new(me, newcomer, journal, wiring.clone())
     })];
 
     let wiring = LearnerWiring {

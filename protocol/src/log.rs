@@ -160,6 +160,9 @@ pub enum Event {
         /// Who the members are.
         configuration: Configuration,
     },
+    /// This node was taken in, and does not count before its state is durable: make a checkpoint, though the
+    /// log is short.
+    Save,
     /// What became of an offer at once.
     Offered {
         /// Which one.

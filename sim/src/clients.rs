@@ -6,9 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_clerk::{
-    Administered, Clerk, Config, Layout, Message as ToClerk, Outcome, Servers,
-};
+use quorate_clerk::{Administered, Clerk, Config, Layout, Message as ToClerk, Outcome, Servers};
 use quorate_kvserver::{Condition, KvError, Op, Reply, Version, Versioned};
 use quorate_protocol::{Name, NodeId, Role};
 use quorate_shardmaster::{Command, Reply as Answer};

@@ -494,6 +494,8 @@ impl Apps {
         }
         match event {
             Event::Chosen { entries, position } => self.apply(node, entries, position),
+            // Nobody is taken in here.
+            Event::Save => vec![],
             Event::Offered { id, place } => {
                 if let Some(answer) = app.offers.remove(&id.seq) {
                     // Whoever has stopped waiting does not need it.

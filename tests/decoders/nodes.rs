@@ -338,6 +338,7 @@ pub(super) fn votes() -> Target {
             promised: ballot(),
             marks: vec![(ballot(), Round(8))],
             forgotten: Slot(2),
+            intact: true,
         },
         Record::Promised(ballot()),
         Record::Voted { ballot: ballot(), round: Round(1), entries: entries(), through: Round(0) },

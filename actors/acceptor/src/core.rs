@@ -28,6 +28,10 @@ pub struct Acceptor {
     forgotten: Slot,
     /// Bytes of the votes that stand.
     bytes: u64,
+    /// Of a node that was taken in later: what was chosen before it had a vote is not durable here yet (A5).
+    waits: bool,
+    /// It is, and that is written down.
+    intact: bool,
 }
 
 /// What an acceptor says, and to whom.
@@ -70,7 +74,8 @@ impl Acceptor {
 
     fn remember(&mut self, record: Record) {
         match record {
-            Record::Standing { promised, marks, forgotten } => {
+            Record::Standing { promised, marks, forgotten, intact } => {
+                self.intact |= intact;
                 self.promised = self.promised.max(promised);
                 if !is_planted(Bug::ForgottenLostWithSegment) {
                     self.forgotten = self.forgotten.max(forgotten);
@@ -104,9 +109,15 @@ impl Acceptor {
         }
     }
 
+    /// The same, of a node that was taken in later, unless it has written down that it is intact.
+    pub fn of_newcomer(self) -> Self {
+        Acceptor { waits: !self.intact, ..self }
+    }
+
     /// Everything but the votes, as a record.
     pub fn standing(&self) -> Record {
         Record::Standing {
+            intact: self.intact,
             promised: self.promised,
             marks: self.marks.iter().map(|(ballot, round)| (*ballot, *round)).collect(),
             forgotten: self.forgotten,
@@ -257,6 +268,9 @@ impl Core for Acceptor {
 
     fn on_message(&mut self, from: Name, message: Message, out: &mut Out<Self>) {
         match message {
+            // A5.
+            Message::Prepare { .. } | Message::Accept { .. } | Message::Confirm { .. }
+                if self.waits => {}
             Message::Prepare { ballot, from: slot } => {
                 self.on_prepare(from.node, ballot, slot, out);
             }
@@ -276,6 +290,11 @@ impl Core for Acceptor {
                 out.persist(self.standing());
             }
             Message::Forget { .. } => {}
+            Message::Intact if self.waits => {
+                (self.waits, self.intact) = (false, true);
+                out.persist(self.standing());
+            }
+            Message::Intact => {}
             Message::AskBytes(reply) => out.send(Outbound::Bytes(reply, self.bytes)),
             Message::Journal(_) => {}
         }
@@ -299,10 +318,12 @@ impl Core for Acceptor {
 }
 
 impl DurableCore for Acceptor {
-    type Config = ();
+    /// Whether the node was taken in after its group was formed.
+    type Config = bool;
 
-    fn recover((): &(), records: Vec<Record>) -> Result<Self, String> {
-        Ok(Acceptor::recover(records))
+    fn recover(newcomer: &bool, records: Vec<Record>) -> Result<Self, String> {
+        let acceptor = Acceptor::recover(records);
+        Ok(if *newcomer { acceptor.of_newcomer() } else { acceptor })
     }
 
     fn standing(&self) -> Record {

@@ -32,6 +32,10 @@
 //!   not take an acceptor that has forgotten the slot, perhaps without ever having voted there,
 //!   for one that votes for its value: so the answer is Forgotten, never Accepted.
 //!
+//! A5. On a node that was taken in later it promises, votes and confirms nothing before everything that was chosen
+//!     before its first slot is durable on its node. So whoever agrees on the next change of the members has it,
+//!     and the last one who had it from the first may be replaced.
+//!
 //! # Members
 //! An acceptor answers whoever asks. Whose answers count is for the proposer to say, by who rules the slot:
 //! see [`Membership`].

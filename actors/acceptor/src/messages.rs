@@ -140,6 +140,10 @@ pub enum Message {
         /// First slot that is kept.
         below: Slot,
     },
+    /// From the local learner of a node that was taken in: all that was chosen before it had a vote is
+    /// durable on this node.
+    #[serde(skip)]
+    Intact,
     /// From whoever looks: how many bytes of log do you keep?
     #[serde(skip)]
     AskBytes(Outlet<u64>),
@@ -240,6 +244,9 @@ pub enum Record {
         marks: Vec<(Ballot, Round)>,
         /// First slot whose votes are kept.
         forgotten: Slot,
+        /// On a node that was taken in later: what was chosen before is durable here.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        intact: bool,
     },
     /// A promise.
     Promised(Ballot),
@@ -275,6 +282,7 @@ quorate_stage::kinds!(Message {
     AskPromised,
     Recall,
     Forget,
+    Intact,
     AskBytes,
     Journal,
 });
@@ -331,6 +339,7 @@ impl fmt::Display for Message {
             Message::AskPromised => f.write_str("AskPromised"),
             Message::Recall => f.write_str("Recall"),
             Message::Forget { below } => write!(f, "Forget below={below}"),
+            Message::Intact => f.write_str("Intact"),
             Message::AskBytes(_) => f.write_str("AskBytes"),
             Message::Journal(event) => write!(f, "{event}"),
         }

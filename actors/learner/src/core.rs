@@ -254,6 +254,7 @@ impl Learner {
             out.send(Outbound::Log(Event::Chosen { entries: batch, position }));
         }
         self.next = Some(next);
+        self.want_saved(out);
     }
 
     fn on_ballot(&mut self, ballot: Ballot, out: &mut Out<Self>) {

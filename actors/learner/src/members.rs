@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_acceptor::{Membership, Slot, pending_until};
+use quorate_acceptor::{Membership, Message as ToAcceptor, Slot, pending_until};
 use quorate_protocol::{
     Configuration, NodeId, Out,
     log::{Event, Position},
@@ -155,8 +155,27 @@ impl Learner {
     /// The state of this node is durable through there.
     pub(crate) fn on_saved(&mut self, saved: Position, out: &mut Out<Self>) {
         if self.holes == Holes::Filled && !saved.configuration.voters.is_empty() {
+            if self.is_voter(&saved) {
+                out.send(Outbound::Acceptor(ToAcceptor::Intact));
+            }
             self.members.saved = Some(saved);
             self.learn_members(out);
+            self.want_saved(out);
+        }
+    }
+
+    /// Whether we were taken in, and rule what stands above a position.
+    fn is_voter(&self, position: &Position) -> bool {
+        let Position { configuration, .. } = position;
+        let rules = configuration.voters.contains(&self.me) && !configuration.is_joint();
+        self.me.life() > 0 && rules
+    }
+
+    /// Until the state that we came to is durable here, our acceptor does not count.
+    pub(crate) fn want_saved(&self, out: &mut Out<Self>) {
+        let is_saved = self.members.saved.as_ref().is_some_and(|saved| self.is_voter(saved));
+        if !is_saved && self.members().is_some_and(|newest| self.is_voter(&newest)) {
+            out.send(Outbound::Log(Event::Save));
         }
     }
 
@@ -167,6 +186,7 @@ impl Learner {
             self.members.begin();
         }
         self.learn_members(out);
+        self.want_saved(out);
     }
 
     /// Another learner says where its knowledge of the members begins. Who has handed over what is below,

@@ -121,7 +121,7 @@ pub(crate) enum Phase {
     /// Another one leads, or nobody does.
     Following,
     /// Phase 1 of our own ballot.
-    Campaigning(Campaign),
+    Campaigning(Box<Campaign>),
     /// A majority has promised: phase 2 for every slot.
     Leading(Box<Lead>),
 }
@@ -449,7 +449,7 @@ impl Proposer {
         self.highest = ballot;
         let campaign = Campaign::new(ballot, first, configuration, position);
         out.send(Outbound::Acceptors(vec![me.node], campaign.prepare()));
-        self.phase = Phase::Campaigning(campaign);
+        self.phase = Phase::Campaigning(Box::new(campaign));
         self.arm_campaign(0, out);
         self.tell_leader(out);
     }
@@ -511,7 +511,7 @@ impl Proposer {
         let known = if self.missing.is_some() { campaign.first() } else { self.below };
         let first = known.max(self.forgotten).max(forgotten).max(campaign.first());
         self.missing = self.missing.filter(|missing| *missing >= first);
-        let mut lead = Lead::new(&self.config, campaign, first, &self.down);
+        let mut lead = Lead::new(&self.config, *campaign, first, &self.down);
         let heard = self.heard.as_ref().map_or(Slot(0), |heard| Slot(heard.index.0 + 1));
         if self.config.holes == Holes::Filled && first > self.below.min(heard) {
             // Our own learner must hear of it, also when there is nothing to propose.

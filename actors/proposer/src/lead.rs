@@ -461,7 +461,9 @@ impl Lead {
             // Who has no part in the group hears it no other way.
             let told = self.peers.get_mut(&node).map(|peer| &mut peer.told);
             if told.as_ref().is_none_or(|told| **told < progress.through) {
-                told.map(|told| *told = progress.through);
+                if let Some(told) = told {
+                    *told = progress.through;
+                }
                 out.send(Outbound::Learner(node, ToLearner::Inform { ballot, progress }));
             }
         }

@@ -651,6 +651,7 @@ impl<M: StateMachine> Role for RsmActor<M> {
             Message::File(event) => self.on_file(event, stage),
             Message::Restored(restored) => self.on_restored(*restored, stage),
             Message::Courier(event) => self.on_courier(event, stage),
+            Message::Engine(Event::Save) => self.checkpoint_if(true, stage),
             Message::TakeCheckpoint => self.checkpoint_if(true, stage),
             Message::Stop => self.stop(stage.name()),
             Message::AskStatus(reply) => reply.send(stage.name(), self.status()),

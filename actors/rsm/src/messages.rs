@@ -227,6 +227,7 @@ impl<M: StateMachine> fmt::Display for Message<M> {
             Message::Engine(Event::Configured { configuration }) => {
                 write!(f, "Configured {configuration}")
             }
+            Message::Engine(Event::Save) => f.write_str("Save"),
             Message::Engine(Event::SubscribeAgain) => f.write_str("SubscribeAgain"),
             Message::Engine(Event::ProposeAgain) => f.write_str("ProposeAgain"),
             Message::File(event) => write!(f, "{event}"),

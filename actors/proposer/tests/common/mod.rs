@@ -116,6 +116,12 @@ pub struct Node {
     asked: u64,
 }
 
+/// The acceptor of a node, from its disk.
+fn recovered(id: NodeId, disk: &[Record]) -> Acceptor {
+    let acceptor = Acceptor::recover(disk.iter().cloned());
+    if id.life() > 0 { acceptor.of_newcomer() } else { acceptor }
+}
+
 impl Node {
     pub fn proposer(&self) -> Option<&Proposer> {
         self.roles.as_ref().map(|roles| &roles.proposer)
@@ -252,7 +258,7 @@ impl World {
         assert!(!self.lost.contains(&id), "{id} is dead for ever");
         let (proposer, learner) = (self.new_proposer(id), self.new_learner(id));
         let on = self.nodes.get_mut(&id).unwrap();
-        let acceptor = Acceptor::recover(on.disk.iter().cloned());
+        let acceptor = recovered(id, &on.disk);
         on.roles = Some(Roles { acceptor, proposer, learner });
         on.life += 1;
         on.applied = on.saved.index.0;
@@ -288,7 +294,7 @@ impl World {
                 let all: Vec<Record> =
                     on.unsynced.drain(..).flat_map(|(records, _)| records).collect();
                 on.disk.extend(all.iter().cloned());
-                roles.acceptor = Acceptor::recover(on.disk.iter().cloned());
+                roles.acceptor = recovered(id, &on.disk);
                 self.durable(id, all);
             }
             1 => {
@@ -332,11 +338,11 @@ impl World {
                 }
                 request => Wire::Proposer(ToProposer::Log(request)),
             };
-            self.to_self(id, message);
+            self.post_own(id, message);
         }
     }
 
-    fn to_self(&mut self, id: NodeId, wire: Wire) {
+    fn post_own(&mut self, id: NodeId, wire: Wire) {
         let (now, life) = (self.now_us, self.nodes[&id].life);
         self.push(now, Due::Deliver { from: id, to: id, wire, life: Some(life) });
     }
@@ -518,7 +524,7 @@ impl World {
 
     fn post(&mut self, from: NodeId, to: NodeId, wire: Wire) {
         if from == to {
-            return self.to_self(from, wire);
+            return self.post_own(from, wire);
         }
         if self.cut.contains(&(from.home(), to.home())) || self.permille(self.loss_permille) {
             return;
@@ -677,6 +683,11 @@ impl World {
             Event::Configured { configuration } => {
                 on.configured = Some(configuration);
             }
+            Event::Save => {
+                if on.position.index > on.saved.index && on.position.index.0 == on.applied {
+                    self.save(id);
+                }
+            }
             Event::Behind { ask, index } => {
                 let (life, at) = (on.life, self.now_us + 5000);
                 self.push(at, Due::Fetch { node: id, life, ask, index });
@@ -778,6 +789,13 @@ impl World {
         let live = self.live();
         if !live.is_empty() {
             let to = live[self.below(live.len() as u64) as usize];
+            let change = match change {
+                Change::Replace(member) => {
+                    let node = member.node.in_life(now.last_life(member.node));
+                    Change::Replace(Member { node, ..member })
+                }
+                other => other,
+            };
             self.ask(to, Request::Reconfigure(change));
         }
     }
@@ -795,8 +813,11 @@ impl World {
                 }
                 _ => {}
             }
-            if known.after(&Change::Replace(member)).is_ok() {
-                self.ask(id, Request::Reconfigure(Change::Replace(member)));
+            // A steward is told which life of its machine is the last one, and says so.
+            let node = member.node.in_life(known.last_life(member.node));
+            let change = Change::Replace(Member { node, ..member });
+            if known.after(&change).is_ok() {
+                self.ask(id, Request::Reconfigure(change));
             }
         }
     }

@@ -790,7 +790,7 @@ impl World {
                     on.barriers_answered += 1;
                 }
             }
-            Event::Configured { .. } => {}
+            Event::Configured { .. } | Event::Save => {}
             Event::Behind { ask, index } => {
                 if !on.fetching {
                     on.fetching = true;
