@@ -69,6 +69,10 @@ fn every_profile_on_both_engines() {
     profiles.extend(["all", "none", "network", "process", "disk"]);
     for engine in Engine::ALL {
         for profile in &profiles {
+            // Nobody is taken in again on Paxos yet (ARCHITECTURE.md, What is not there yet).
+            if (engine, *profile) == (Engine::Paxos, "wipes") {
+                continue;
+            }
             // Where clients have no sessions, nothing is sent twice.
             let mut drawn = (1..).map(|seed| Schedule::draw(&plan(engine, seed, profile)));
             let all = |schedule: &Schedule| schedule.clients.iter().all(|session| *session);

@@ -166,9 +166,7 @@ impl Schedule {
         };
         let mut kinds: Vec<Kind> = plan.faults.draw(chance).into_iter().collect();
         // On Paxos nobody is taken in again yet (ARCHITECTURE.md, What is not there yet).
-        if plan.engine == Engine::Paxos && plan.faults == Profile::Swarm {
-            kinds.retain(|kind| *kind != Kind::Wipes);
-        }
+        kinds.retain(|kind| plan.engine == Engine::Raft || *kind != Kind::Wipes);
         kinds.retain(|kind| !(sessionless && *kind == Kind::Duplicates));
         // A Delete makes versions begin anew. Next to operations of which nobody knows whether they
         // took effect that leaves the judge more possibilities than it can look through.
