@@ -163,9 +163,12 @@ fn a_directory_that_is_in_use_or_of_somebody_else_is_refused() {
     fs::write(&file, "x").unwrap();
     second.configs[0].dir = file;
     assert_says(&refused(&second, 0), &["directory"]);
-    // An empty directory of a cluster that was formed already: a lost disk. Its node begins as nobody.
+    // An empty directory of a cluster that was formed already: a lost disk. On Raft its node begins as nobody.
     second.configs[0].dir = second.dir.path().join("lost");
     second.configs[0].initial = false;
+    assert_says(&refused(&second, 0), &["lost", "blank", "`initial = true`"]);
+    assert!(!second.configs[0].dir.exists(), "a missing directory is not made");
+    second.configs[0].engine = Engine::Raft;
     second.start(0);
     wait_until("it says what it waits for", || {
         second.log(0).contains("(blank: it serves once its group has taken it in)").then_some(())

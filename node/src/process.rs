@@ -31,7 +31,7 @@ use quorate_gateway::{
 use quorate_persistence::{
     Damage, DataDir, Disk, Expected, FileEvent, FilesActor, FilesMessage, JournalActor,
     JournalMessage, JournalOptions, LayoutError, Owners, RealDisk, SAVE_PAUSE, SCRUB_PAUSE,
-    STEP_BYTES, Scrub, Writer, encode_pins, read_pins,
+    STEP_BYTES, Scrub, Writer, encode_pins, read_pins, real::LOCK_FILE,
 };
 use quorate_protocol::{GroupId, Incarnation, Member, Name, NodeId, Role as RoleName};
 use quorate_shardmaster::{Command, Configuration, Reply};
@@ -40,7 +40,7 @@ use rand::{TryRngCore, rngs::OsRng};
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
-    config::{NodeConfig, Reads, Redirect, Sharding},
+    config::{Engine, NodeConfig, Reads, Redirect, Sharding},
     engine::GroupConfig,
     group::{Directories, Ground as GroupsGround},
     membership::{self, Place},
@@ -195,6 +195,14 @@ fn take_directory(
     }
 }
 
+/// Whether nothing is in a directory that was put there by a node, or it is not there.
+fn is_blank(disk: &Arc<dyn Disk>, dir: &Path) -> bool {
+    match disk.list(dir) {
+        Ok(names) => names.iter().all(|name| name == LOCK_FILE || name == "lost+found"),
+        Err(error) => error.is_not_found(),
+    }
+}
+
 fn open(config: NodeConfig) -> Result<Ground, String> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let expected = Expected {
@@ -203,6 +211,15 @@ fn open(config: NodeConfig) -> Result<Ground, String> {
         incarnation: random()?,
         initial: config.initial,
     };
+    if config.engine == Engine::Paxos && !config.initial && is_blank(&disk, &config.dir) {
+        // Before anything is written there: it would be no founder's for ever.
+        return Err(format!(
+            "the data directory {} is blank, but the cluster was formed already: restore the directory if \
+             it was moved; on Paxos a node that has lost it is not taken in again in this version. If the \
+             cluster is being formed just now, set `initial = true`",
+            config.dir.display()
+        ));
+    }
     let dir = take_directory(&disk, &config.dir, &expected)?;
     let incarnation = Incarnation(dir.identity().incarnation);
     let me = Member { node: NodeId(config.node), incarnation };
